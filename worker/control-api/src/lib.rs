@@ -1,0 +1,1 @@
+//! What operator, driver and worker say to each other.

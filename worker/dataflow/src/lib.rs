@@ -1,0 +1,1 @@
+//! Operators, keyed state, epochs and the simulator.

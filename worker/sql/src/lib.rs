@@ -1,0 +1,1 @@
+//! Streaming SQL text to a dataflow graph.

@@ -1,0 +1,1 @@
+//! The worker: supervisor, coordinator, engine, admin API and local run.

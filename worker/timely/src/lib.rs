@@ -1,0 +1,1 @@
+//! The adaptor that runs stages on timely dataflow.
