@@ -1,1 +1,3 @@
 //! The worker: supervisor, coordinator, engine, admin API and local run.
+
+pub mod engine;

@@ -1,0 +1,93 @@
+//! [pure] The seam to external systems that are written: staging, committables, commits.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::graph::OperatorId;
+use crate::key_group::Subtask;
+use crate::time::Epoch;
+
+/// The right to make output visible: a durable checkpoint record proves that its committables are final.
+pub use rheos_checkpoint::CommitPermit;
+
+/// What a sink staged for one checkpoint on one subtask, in its own form. Carried in the record until confirmed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Committable {
+    /// The sink.
+    pub sink: OperatorId,
+    /// The subtask that staged it.
+    pub subtask: u32,
+    /// Epoch of the checkpoint that it belongs to.
+    pub epoch: Epoch,
+    /// The sink's own description (names of staged files and their final names); at most 1 MiB.
+    pub payload: serde_json::Value,
+}
+
+/// What a job was promised; see `spec.delivery`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Nothing lost, nothing twice.
+    #[default]
+    ExactlyOnce,
+    /// Nothing lost, may repeat after a failure.
+    AtLeastOnce,
+    /// Never repeats, may lose after a failure.
+    AtMostOnce,
+}
+
+/// Who and where a sink's writer is; used in the names of staged output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkContext {
+    /// The job's unique id (`local` runs: derived from name and data directory).
+    pub job_uid: String,
+    /// The generation of this engine.
+    pub generation: u64,
+    /// This writer's place.
+    pub subtask: Subtask,
+    /// What the job promises.
+    pub delivery: Delivery,
+}
+
+/// Durable work that a writer left to another thread, giving the committables of the checkpoint.
+pub type Prepared = Pin<Box<dyn Future<Output = Result<Vec<serde_json::Value>>> + Send>>;
+
+/// A configured sink: one a sink node and engine.
+pub trait Sink: Send + Sync {
+    /// A writer for one subtask.
+    fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>>;
+
+    /// Makes staged output visible. **Idempotent**: it is called again after a crash with committables that may
+    /// already be committed. Called only with a permit. Runs on an I/O thread.
+    fn commit(&self, permit: &CommitPermit, committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+    /// Whether rows that update earlier rows can be written (`print`, upsert sinks).
+    fn accepts_changelog(&self) -> bool;
+
+    /// The strongest promise this sink can keep.
+    fn strongest_delivery(&self) -> Delivery;
+}
+
+/// Writes one subtask's rows. Owned by a worker thread; short blocking writes are its back-pressure.
+pub trait SinkWriter {
+    /// Rows of the open epoch (with the kind column, last, when the sink node is a change-log).
+    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+
+    /// An epoch closed without a checkpoint. Sinks that are not transactional make their rows visible here.
+    fn end_epoch(&mut self, _epoch: Epoch) -> Result<()> {
+        Ok(())
+    }
+
+    /// A checkpoint closed `epoch`: everything written so far must become durable (not visible) by the returned work.
+    /// Empty for sinks without transactions.
+    fn prepare(&mut self, epoch: Epoch) -> Result<Prepared>;
+
+    /// Figures by name for metrics (`part_files`, `bytes`).
+    fn stats(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::new()
+    }
+}

@@ -1,0 +1,80 @@
+//! [pure] The seam to external systems that are read: splits, offsets, readers.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::graph::OperatorId;
+
+/// A part of a source that is read in order by one reader: a file, a partition, one of n generator sequences.
+pub type SplitId = String;
+
+/// A split given to the job. Its owner is worker `ordinal % workers`, so a rescale needs no table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitAssignment {
+    /// The source.
+    pub source: OperatorId,
+    /// The split.
+    pub split: SplitId,
+    /// Dense by source, in the order of discovery.
+    pub ordinal: u32,
+}
+
+impl SplitAssignment {
+    /// The worker that reads this split.
+    pub fn owner(&self, workers: u32) -> u32 {
+        self.ordinal % workers
+    }
+}
+
+/// Wakes the stage that owns a reader; called from any thread when a reader that said `Pending` has data.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// A configured source: one a source node and engine. Implementations do I/O; the simulator has its own.
+pub trait Source: Send + Sync {
+    /// The splits that exist now, in a stable order. Called where the coordinator runs, at the start of a job and
+    /// then every `discovery_interval`; blocking is allowed.
+    fn discover(&self) -> Result<Vec<SplitId>>;
+
+    /// How often to look for new splits; `None`: once.
+    fn discovery_interval(&self) -> Option<std::time::Duration> {
+        None
+    }
+
+    /// Opens a split at an offset that an earlier reader returned (`None`: its beginning). Must not block long.
+    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>>;
+}
+
+/// What a reader has to give.
+#[derive(Debug)]
+pub enum Read {
+    /// Rows of the source's pruned physical schema, not empty.
+    Rows(RecordBatch),
+    /// Nothing now; the waker is called when that changes.
+    Pending,
+    /// The split's end. Final.
+    End,
+}
+
+/// Reads one split in order. Owned by one worker thread; not `Send`.
+///
+/// Guarantee: reading on from [`SplitReader::offset`] gives exactly the rows that follow those already returned.
+pub trait SplitReader {
+    /// The next batch, of about `rows` rows. Must not wait for data; may do short local work.
+    fn read(&mut self, rows: usize) -> Result<Read>;
+
+    /// The position behind the last batch returned.
+    fn offset(&self) -> serde_json::Value;
+
+    /// Records skipped by `'format.on-error' = 'skip'` so far.
+    fn skipped(&self) -> u64 {
+        0
+    }
+
+    /// Rows between this position and the end of the split, where the system knows it (lag).
+    fn backlog(&self) -> Option<u64> {
+        None
+    }
+}
