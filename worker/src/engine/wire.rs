@@ -1,7 +1,9 @@
-//! [pure] What supervisor and engine say to each other: JSON lines over the engine's standard input and output.
+//! [pure] What supervisor and engine say to each other: JSON lines over one socket, the engine's standard input.
 //!
-//! The first line down is [`Start`]; then [`Command`]s. The engine answers with [`Report`]s. The end of standard input
-//! means that the supervisor is gone: the engine exits at once. Logs go to standard error.
+//! Lines down: [`Job`] as soon as the process exists (plan the SQL, then wait: it may be a standby), then [`Start`] with
+//! the data listener's descriptor attached, then [`Command`]s. The engine answers on the same socket with [`Report`]s.
+//! The end of the socket means that the supervisor is gone: the engine exits at once. Standard output belongs to the
+//! `print` sink, standard error to the log. [`super::channel`] is the engine's end.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,10 +16,10 @@ use serde::{Deserialize, Serialize};
 /// A line may be this long, bytes.
 pub const LINE_LIMIT: usize = 4 * 1024 * 1024;
 
-/// Everything an engine process needs; the same for all of a generation but for `process` and `listener_fd`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The first line: what is the same for every process and every generation of a run.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Start {
+pub struct Job {
     /// Namespace of the job (`local` in local runs).
     pub namespace: String,
     /// Name of the job.
@@ -28,22 +30,12 @@ pub struct Start {
     pub sql: String,
     /// What is promised.
     pub delivery: Delivery,
-    /// The generation, minted by the coordinator.
-    pub generation: u64,
-    /// Number of the generation's start record: what to restore, pinned for all engines.
-    pub start_record: u64,
     /// Workers of the job.
     pub parallelism: u32,
     /// Key groups of the job.
     pub max_parallelism: u32,
     /// Worker threads in this process; worker `i` runs in process `i / slots`.
     pub slots: u32,
-    /// This process's index.
-    pub process: usize,
-    /// Data addresses of all processes of the generation, by index.
-    pub addresses: Vec<SocketAddr>,
-    /// The inherited descriptor of this process's listening data socket.
-    pub listener_fd: i32,
     /// Where checkpoints are, as a URL (`file:///…`, `s3://bucket/prefix`).
     pub storage_uri: String,
     /// Options of the object store (endpoint, region, credentials); never logged.
@@ -54,6 +46,33 @@ pub struct Start {
     pub pacing: Pacing,
     /// Start although the checkpoint holds state of operators that the plan lacks.
     pub allow_non_restored_state: bool,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("namespace", &self.namespace)
+            .field("job", &self.job)
+            .field("uid", &self.uid)
+            .field("parallelism", &self.parallelism)
+            .field("storage_uri", &self.storage_uri)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The second line: this process's place in one generation. The descriptor of its data listener, bound and listening,
+/// comes attached to the first byte of the line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Start {
+    /// The generation, minted by the coordinator.
+    pub generation: u64,
+    /// Number of the generation's start record: what to restore, pinned for all engines.
+    pub start_record: u64,
+    /// This process's index.
+    pub process: usize,
+    /// Data addresses of all processes of the generation, by index.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Supervisor to engine. Only process 0, which hosts the coordinator, gets any but `Ping`.
