@@ -1,1 +1,27 @@
-//! Sources, sinks and formats.
+//! [io] Sources, sinks and formats: the outside world of a job.
+//!
+//! [`connectors`] makes the sources and sinks of a planned graph, [`check`] finds everything that is wrong with their
+//! options, columns and promises before anything runs. Option names are those of Flink's connectors.
+//!
+//! | connector | reads | writes | strongest delivery of the sink |
+//! |---|---|---|---|
+//! | [`nexmark`] | yes | | |
+//! | [`print`] | | yes | at least once (a debugging sink: allowed in every job) |
+//! | [`blackhole`] | | yes | exactly once (nothing is kept) |
+//!
+//! Invariants:
+//! - A reader that is opened at an offset returns exactly the rows behind it, also in another process and at another
+//!   parallelism.
+//! - A sink's `commit` may be repeated; output that no record names never becomes visible.
+//! - Options are read in one place ([`options`]), which knows every name, so a misspelt one never passes unseen.
+
+pub mod blackhole;
+pub mod environment;
+pub mod nexmark;
+pub mod options;
+pub mod print;
+pub mod registry;
+mod text;
+
+pub use environment::Environment;
+pub use registry::{accepts_changelog, check, connectors};

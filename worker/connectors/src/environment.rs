@@ -1,0 +1,39 @@
+//! [io] What the process gives to its connectors.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+/// Where a `print` sink writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrintStream {
+    /// Standard output of the job.
+    Output,
+    /// Standard error of the job (`'standard-error' = 'true'`).
+    Error,
+}
+
+/// Takes whole lines of `print` sinks, from any worker thread. It may block: that is the sink's back-pressure.
+pub type PrintTarget = Arc<dyn Fn(PrintStream, &[u8]) + Send + Sync>;
+
+/// The surroundings of a job's connectors in this process.
+#[derive(Clone)]
+pub struct Environment {
+    /// Folder that relative paths in options start from: the manifest's.
+    pub base_dir: PathBuf,
+    /// Runtime for timers, uploads and downloads; never for a worker's own thread.
+    pub runtime: Handle,
+    /// Options of the object store (endpoint, region, credentials) by the names of `object_store`; never logged.
+    pub storage_options: BTreeMap<String, String>,
+    /// Where `print` sinks write to.
+    pub print: PrintTarget,
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The storage options hold credentials.
+        f.debug_struct("Environment").field("base_dir", &self.base_dir).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,194 @@
+//! [io] The `nexmark` source: the auction site of the Nexmark benchmark, made up at speed.
+//!
+//! ```sql
+//! CREATE TABLE datagen (
+//!   event_type INT,
+//!   person  ROW<id BIGINT, name VARCHAR, emailAddress VARCHAR, creditCard VARCHAR, city VARCHAR, state VARCHAR,
+//!               `dateTime` TIMESTAMP(3), extra VARCHAR>,
+//!   auction ROW<id BIGINT, itemName VARCHAR, description VARCHAR, initialBid BIGINT, reserve BIGINT,
+//!               `dateTime` TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra VARCHAR>,
+//!   bid     ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR,
+//!               `dateTime` TIMESTAMP(3), extra VARCHAR>,
+//!   `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime`
+//!                      WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END,
+//!   WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
+//! ) WITH ('connector' = 'nexmark', 'events.num' = '1000000', 'first-event.rate' = '10000');
+//! ```
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `events.num` | `0` | events in all; 0: without end |
+//! | `stop-at` | `-1` | end after so many events, if that is sooner; -1: do not |
+//! | `keep-alive` | `false` | stay after the last event, instead of ending |
+//! | `first-event.rate`, `next-event.rate` | `10000` | events for each second of *event time*; as in Flink's generator the first rules, and the second only where the first is not given |
+//! | `max-emit-speed` | `true` | `false`: one second of event time takes one second |
+//! | `rows-per-second` | none | events for each second of wall time, over all splits |
+//! | `person.proportion`, `auction.proportion`, `bid.proportion` | `1`, `3`, `46` | events of each type in a group of their sum |
+//! | `person.avg-size`, `auction.avg-size`, `bid.avg-size` | `200b`, `500b`, `100b` | size of an event, filled up by `extra` |
+//! | `bid.hot-ratio.auctions` | `2` | one bid in so many goes to an auction that is not hot |
+//! | `bid.hot-ratio.bidders` | `4` | one bid in so many comes from a person who is not hot |
+//! | `auction.hot-ratio.sellers` | `4` | one auction in so many comes from a person who is not hot |
+//! | `base-time` | `2015-07-15 00:00:00` | event time of the first event; fixed, so that a replay is exact |
+//! | `seed` | `0` | another seed, other events |
+//! | `splits` | `24` | splits, or fewer when there are few events; no more workers than this can read |
+//!
+//! `rate.shape`, `rate.period` and `rate.limited` are taken and, as in Flink's generator, change nothing.
+//!
+//! Invariants: event `n` is a function of the options and `n` alone ([`generator`]). Events come in groups of one round
+//! of the proportions (50 by default); split `s` holds the groups `g` with `g % splits == s`. A split's offset is the
+//! number of its next event.
+
+pub mod config;
+pub mod generator;
+mod strings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
+use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
+use tokio::runtime::Handle;
+
+pub use config::Config;
+
+use crate::environment::Environment;
+use generator::{Generator, Span};
+
+/// A paced reader sleeps at least this long, so that its batches hold more than a row.
+const PACE_GRAIN: Duration = Duration::from_millis(20);
+
+/// See the module's documentation.
+pub struct NexmarkSource {
+    generator: Arc<Generator>,
+    config: Config,
+    runtime: Handle,
+}
+
+impl NexmarkSource {
+    /// A source with these options.
+    pub fn new(config: Config, environment: &Environment) -> Self {
+        let generator = Arc::new(Generator::new(&config));
+        Self { generator, config, runtime: environment.runtime.clone() }
+    }
+}
+
+impl Source for NexmarkSource {
+    fn discover(&self) -> Result<Vec<SplitId>> {
+        Ok((0..self.config.splits).map(|split| split.to_string()).collect())
+    }
+
+    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>> {
+        let index = split.parse::<u64>().ok().filter(|index| *index < self.config.splits);
+        let index = index.ok_or_else(|| {
+            let splits = self.config.splits;
+            let message = format!("the checkpoint holds split '{split}', but there are {splits} splits; was option 'splits' changed?");
+            DataflowError::new("nexmark", ErrorKind::State, message)
+        })?;
+        let group_rows = self.config.group_rows();
+        let next = match offset {
+            None => index * group_rows,
+            Some(offset) => {
+                let next = offset.as_u64().filter(|n| n / group_rows % self.config.splits == index);
+                next.ok_or_else(|| {
+                    let message = format!("offset {offset} is not one of split '{split}'; were the proportions or 'splits' changed?");
+                    DataflowError::new("nexmark", ErrorKind::State, message)
+                })?
+            }
+        };
+        let pace = self.config.rows_per_second.map(|rate| {
+            let round = group_rows * self.config.splits;
+            Pace { rate, started: Instant::now(), first: next / round * round, woken: Arc::default(), runtime: self.runtime.clone(), waker }
+        });
+        Ok(Box::new(Reader { generator: Arc::clone(&self.generator), config: self.config.clone(), next, pace }))
+    }
+}
+
+struct Reader {
+    generator: Arc<Generator>,
+    config: Config,
+    /// Number of the next event.
+    next: u64,
+    pace: Option<Pace>,
+}
+
+impl SplitReader for Reader {
+    fn read(&mut self, rows: usize) -> Result<Read> {
+        if self.next >= self.config.events {
+            return Ok(if self.config.keep_alive { Read::Pending } else { Read::End });
+        }
+        let due = self.pace.as_ref().map_or(u64::MAX, Pace::due);
+        let limit = self.config.events.min(due);
+        let (spans, next) = self.spans(rows.max(1) as u64, limit);
+        if spans.is_empty() {
+            if let Some(pace) = &self.pace {
+                pace.wake_at(self.next);
+            }
+            return Ok(Read::Pending);
+        }
+        self.next = next;
+        self.generator.batch(&spans).map(Read::Rows)
+    }
+
+    fn offset(&self) -> serde_json::Value {
+        self.next.into()
+    }
+
+    fn backlog(&self) -> Option<u64> {
+        // Of this split: whole rounds of all splits hold one group each of it.
+        (self.config.events != u64::MAX).then(|| self.config.events.saturating_sub(self.next) / self.config.splits)
+    }
+}
+
+impl Reader {
+    /// The next events of this split, about `rows` and none from `limit` on; and the number of the event behind them.
+    fn spans(&self, rows: u64, limit: u64) -> (Vec<Span>, u64) {
+        let group_rows = self.config.group_rows();
+        let mut spans = Vec::with_capacity((rows / group_rows) as usize + 2);
+        let (mut next, mut left) = (self.next, rows);
+        while left > 0 && next < limit {
+            let group = next / group_rows;
+            let from = next - group * group_rows;
+            let to = group_rows.min(limit - group * group_rows);
+            spans.push(Span { group, from: from as u32, to: to as u32 });
+            left = left.saturating_sub(to - from);
+            next = if to == group_rows { (group + self.config.splits) * group_rows } else { group * group_rows + to };
+        }
+        (spans, next)
+    }
+}
+
+/// Holds a reader to `rows-per-second`: event `first + k` is due `k / rate` seconds after the reader was opened.
+struct Pace {
+    rate: f64,
+    started: Instant,
+    first: u64,
+    /// A wake-up is under way.
+    woken: Arc<AtomicBool>,
+    runtime: Handle,
+    waker: Waker,
+}
+
+impl Pace {
+    /// Events below this number are due.
+    fn due(&self) -> u64 {
+        self.first.saturating_add((self.started.elapsed().as_secs_f64() * self.rate) as u64)
+    }
+
+    /// Calls the waker when event `number` is due.
+    fn wake_at(&self, number: u64) {
+        if self.woken.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let after = Duration::try_from_secs_f64((number + 1).saturating_sub(self.first) as f64 / self.rate);
+        let at = after.ok().and_then(|after| self.started.checked_add(after));
+        let Some(at) = at else { return };
+        let at = at.max(Instant::now() + PACE_GRAIN);
+        let (woken, waker) = (Arc::clone(&self.woken), Waker::clone(&self.waker));
+        self.runtime.spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            woken.store(false, Ordering::Release);
+            waker();
+        });
+    }
+}

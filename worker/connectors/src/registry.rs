@@ -1,0 +1,158 @@
+//! [io] From the tables of a graph to their connectors: the list of what exists, and all checks at planning time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rheos_dataflow::error::{DataflowError, Result};
+use rheos_dataflow::graph::{DataflowGraph, Node, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::sink::{Delivery, Sink};
+use rheos_dataflow::source::Source;
+use rheos_dataflow::stage::Connectors;
+
+use crate::environment::Environment;
+use crate::options::{Options, Problems, closest};
+use crate::{blackhole, nexmark, print};
+
+/// Connectors that can be read.
+const SOURCES: &[&str] = &["nexmark"];
+/// Connectors that can be written.
+const SINKS: &[&str] = &["blackhole", "print"];
+
+/// A source table whose options and columns are right.
+enum SourceConfig {
+    Nexmark(nexmark::Config),
+}
+
+/// A sink table whose options and columns are right.
+enum SinkConfig {
+    Blackhole(blackhole::Config),
+    Print(print::Config),
+}
+
+/// The connectors of all source and sink nodes of `graph`.
+///
+/// # Errors
+/// The first problem that [`check`] finds, or what an external system said.
+pub fn connectors(graph: &DataflowGraph, environment: &Environment) -> Result<Connectors> {
+    let mut connectors = Connectors::default();
+    for node in &graph.nodes {
+        match &node.spec {
+            OperatorSpec::Source(spec) => {
+                let source = source_config(spec).map_err(first)?.build(environment)?;
+                connectors.sources.insert(node.id.clone(), source);
+            }
+            OperatorSpec::Sink(spec) => {
+                let sink = sink_config(spec).map_err(first)?.build(environment)?;
+                connectors.sinks.insert(node.id.clone(), sink);
+            }
+            _ => {}
+        }
+    }
+    Ok(connectors)
+}
+
+/// Everything that is wrong with the tables of `graph`: unknown connectors and options, bad values, columns that a
+/// connector cannot give or take, change-logs into sinks that only append, promises that a sink cannot keep.
+/// Pure: no external system is touched.
+pub fn check(graph: &DataflowGraph, delivery: Delivery) -> Vec<DataflowError> {
+    graph.nodes.iter().flat_map(|node| check_node(node, delivery)).collect()
+}
+
+fn check_node(node: &Node, delivery: Delivery) -> Problems {
+    match &node.spec {
+        OperatorSpec::Source(spec) => source_config(spec).err().unwrap_or_default(),
+        OperatorSpec::Sink(spec) => match sink_config(spec) {
+            Err(problems) => problems,
+            Ok(config) => check_sink(spec, &config, delivery),
+        },
+        _ => Problems::new(),
+    }
+}
+
+fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Problems {
+    let mut options = Options::new(&spec.table, &spec.options);
+    if spec.changelog && !config.accepts_changelog() {
+        options.problem(
+            "the query updates or deletes rows that it has already written, and this connector only appends; \
+             aggregate over windows (TUMBLE, HOP, CUMULATE) so that each row is final, or write to 'print'",
+        );
+    }
+    if delivery == Delivery::ExactlyOnce && !config.keeps(delivery) {
+        options.problem("spec.delivery is ExactlyOnce, which this connector cannot keep; use AtLeastOnce");
+    }
+    options.known_all();
+    options.finish().err().unwrap_or_default()
+}
+
+/// Whether a table with these options can take rows that update earlier rows. False for unknown connectors.
+pub fn accepts_changelog(connector: &str, _options: &BTreeMap<String, String>) -> bool {
+    matches!(connector, "print" | "blackhole")
+}
+
+fn first(mut problems: Problems) -> DataflowError {
+    problems.swap_remove(0)
+}
+
+/// The problem of a table without a connector that exists.
+fn no_connector(table: &str, given: &BTreeMap<String, String>, role: &str, list: &[&str], other: &[&str]) -> Problems {
+    let mut options = Options::new(table, given);
+    let list_text = list.join(", ");
+    match options.required("connector", list[0]) {
+        None => {}
+        Some(name) if other.contains(&name) => {
+            options.problem(format!("connector '{name}' cannot be {role}; connectors that can: {list_text}"));
+        }
+        Some(name) => {
+            let hint = closest(name, list).map_or(String::new(), |known| format!(" Did you mean '{known}'?"));
+            options.problem(format!("unknown connector '{name}'.{hint} Connectors that can be {role}: {list_text}"));
+        }
+    }
+    options.known_all();
+    options.finish().err().unwrap_or_default()
+}
+
+fn source_config(spec: &SourceSpec) -> Result<SourceConfig, Problems> {
+    match spec.options.get("connector").map(String::as_str) {
+        Some("nexmark") => nexmark::Config::parse(spec).map(SourceConfig::Nexmark),
+        _ => Err(no_connector(&spec.table, &spec.options, "read", SOURCES, SINKS)),
+    }
+}
+
+fn sink_config(spec: &SinkSpec) -> Result<SinkConfig, Problems> {
+    match spec.options.get("connector").map(String::as_str) {
+        Some("blackhole") => blackhole::Config::parse(spec).map(SinkConfig::Blackhole),
+        Some("print") => print::Config::parse(spec).map(SinkConfig::Print),
+        _ => Err(no_connector(&spec.table, &spec.options, "written", SINKS, SOURCES)),
+    }
+}
+
+impl SourceConfig {
+    fn build(self, environment: &Environment) -> Result<Arc<dyn Source>> {
+        Ok(match self {
+            Self::Nexmark(config) => Arc::new(nexmark::NexmarkSource::new(config, environment)),
+        })
+    }
+}
+
+impl SinkConfig {
+    fn build(self, environment: &Environment) -> Result<Arc<dyn Sink>> {
+        Ok(match self {
+            Self::Blackhole(config) => Arc::new(blackhole::BlackholeSink::new(config)),
+            Self::Print(config) => Arc::new(print::PrintSink::new(config, environment)),
+        })
+    }
+
+    fn accepts_changelog(&self) -> bool {
+        match self {
+            Self::Blackhole(_) | Self::Print(_) => true,
+        }
+    }
+
+    /// Whether a job with this promise may use the sink. `print` may be used in every job, for debugging: what it
+    /// shows may repeat after a failure.
+    fn keeps(&self, _delivery: Delivery) -> bool {
+        match self {
+            Self::Blackhole(_) | Self::Print(_) => true,
+        }
+    }
+}
