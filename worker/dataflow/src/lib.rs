@@ -9,16 +9,20 @@
 //!
 //! Not here: timely (`worker/timely`), files and network (`worker/connectors`, `worker/checkpoint`), SQL (`worker/sql`).
 
+pub mod aggregate;
 pub mod changelog;
 pub mod coordinator;
 pub mod envelope;
 pub mod error;
 pub mod graph;
+pub mod hash;
 pub mod key_group;
 pub mod operator;
+pub mod operators;
 pub mod plan;
 pub mod sink;
 pub mod snapshot;
 pub mod source;
 pub mod stage;
+pub mod state;
 pub mod time;

@@ -1,0 +1,1 @@
+//! [pure] The operators that run a graph's nodes, one file each.
