@@ -26,3 +26,4 @@ pub mod source;
 pub mod stage;
 pub mod state;
 pub mod time;
+pub mod window;

@@ -1,1 +1,45 @@
-//! [pure] The operators that run a graph's nodes, one file each.
+//! [pure] The operators, and the one factory that makes them from the graph.
+//!
+//! Not here: sources and sinks, which the stage drives through their own seams.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::error::{DataflowError, ErrorKind, Result};
+use crate::graph::{Node, OperatorSpec};
+use crate::key_group::Subtask;
+use crate::operator::{Operator, Output, Progress};
+
+pub mod calc;
+
+/// Makes the operator of `node` for one subtask. `input_schemas` are the schemas of its inputs, by port.
+///
+/// # Errors
+/// `User` when the spec does not fit the schemas; `Bug` for nodes that are no operators (sources, sinks).
+pub fn build(node: &Node, input_schemas: &[SchemaRef], _subtask: Subtask) -> Result<Box<dyn Operator>> {
+    let place = || node.title.clone();
+    let input =
+        || input_schemas.first().cloned().ok_or_else(|| DataflowError::new(place(), ErrorKind::Bug, "the operator has no input"));
+    match &node.spec {
+        OperatorSpec::Calc(spec) => Ok(Box::new(calc::Calc::new(node.title.clone(), spec, &input()?, &node.schema, node.changelog)?)),
+        OperatorSpec::Union => Ok(Box::new(Union)),
+        OperatorSpec::WindowAssign(_)
+        | OperatorSpec::LocalWindowAggregate(_)
+        | OperatorSpec::WindowAggregate(_)
+        | OperatorSpec::LocalGroupAggregate(_)
+        | OperatorSpec::GroupAggregate(_) => Err(DataflowError::new(place(), ErrorKind::Bug, "this operator is not linked yet")),
+        OperatorSpec::Source(_) | OperatorSpec::Sink(_) => {
+            Err(DataflowError::new(place(), ErrorKind::Bug, "sources and sinks are not operators"))
+        }
+    }
+}
+
+/// Passes all rows of all inputs through.
+struct Union;
+
+impl Operator for Union {
+    fn on_batch(&mut self, _port: usize, batch: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        out.emit(batch.clone());
+        Ok(Progress::Done)
+    }
+}
