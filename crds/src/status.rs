@@ -1,0 +1,141 @@
+//! [pure] `StreamJob.status`: what the operator last saw. For decisions and people, not telemetry.
+
+use serde::{Deserialize, Serialize};
+
+/// The states of a job's life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// Accepted; nothing runs yet.
+    #[default]
+    Created,
+    /// Workers are being brought up, or restore their state.
+    Deploying,
+    /// Rows flow.
+    Running,
+    /// Checkpointed and stopped; goes on from there when asked to.
+    Suspended,
+    /// A new revision is taking over.
+    Upgrading,
+    /// The number of workers is changing.
+    Rescaling,
+    /// The last stable revision is coming back.
+    RollingBack,
+    /// An engine was lost; the next generation starts soon.
+    Failing,
+    /// Stopped for good by a failure.
+    Failed,
+    /// Every source has ended and everything is committed.
+    Finished,
+}
+
+/// What was last seen of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamJobStatus {
+    /// Where the job is in its life.
+    #[serde(default)]
+    pub phase: Phase,
+    /// `metadata.generation` of the spec that this status answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Progressing`, `Degraded`, `CheckpointHealthy`, `Restorable`, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The generation minted in the checkpoint store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// Hash of what the pods were built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The latest complete checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkpoint: Option<CheckpointStatus>,
+    /// The latest complete savepoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_savepoint: Option<SavepointStatus>,
+    /// Restarts since the job was created.
+    #[serde(default)]
+    pub restarts: i64,
+    /// Workers.
+    #[serde(default)]
+    pub parallelism: ParallelismStatus,
+    /// Label selector of the worker pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The one act with an outside effect that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
+}
+
+/// A Kubernetes condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Condition {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// One word for programs.
+    pub reason: String,
+    /// One sentence for people.
+    #[serde(default)]
+    pub message: String,
+    /// When `status` last changed, RFC 3339.
+    pub last_transition_time: String,
+    /// `metadata.generation` that it was seen for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// A complete checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckpointStatus {
+    /// The epoch it closes.
+    pub epoch: i64,
+    /// When it was complete, RFC 3339.
+    pub time: String,
+    /// Bytes newly written.
+    pub bytes: i64,
+    /// From tick to record, as text (`350ms`).
+    pub duration: String,
+}
+
+/// A complete savepoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SavepointStatus {
+    /// Its id.
+    pub id: String,
+    /// Where it is.
+    pub uri: String,
+    /// The epoch it closes.
+    pub epoch: i64,
+    /// When it was complete, RFC 3339.
+    pub time: String,
+}
+
+/// Workers wanted and running.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ParallelismStatus {
+    /// Wanted.
+    #[serde(default)]
+    pub desired: i64,
+    /// Running.
+    #[serde(default)]
+    pub running: i64,
+}
+
+/// An act that was written down before it was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pending {
+    /// Names the act; repeating it under this id has no second effect.
+    pub id: String,
+    /// `Savepoint`, `Stop`, `Generation`, …
+    pub kind: String,
+    /// RFC 3339.
+    pub since: String,
+}
