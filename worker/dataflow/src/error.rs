@@ -49,6 +49,14 @@ impl DataflowError {
     pub fn new(place: impl Into<String>, kind: ErrorKind, message: impl fmt::Display) -> Self {
         Self { place: place.into(), kind, message: message.to_string() }
     }
+
+    /// Names the place, unless whoever raised the error knew it better.
+    pub fn at(mut self, place: &str) -> Self {
+        if self.place.is_empty() {
+            self.place = place.to_owned();
+        }
+        self
+    }
 }
 
 /// Arrow kernels fail on data (overflow, bad cast) or on our own misuse; the place is added by the stage.

@@ -127,7 +127,7 @@ pub struct SourceSpec {
 /// `WATERMARK FOR column AS column - delay`.
 #[derive(Debug, Clone)]
 pub struct WatermarkSpec {
-    /// Evaluated over the node's output; a timestamp in milliseconds. The watermark is its running maximum, minus 1 ms.
+    /// Evaluated over the node's output; a timestamp in milliseconds. The watermark is its running maximum, as in Flink.
     pub expression: Arc<dyn PhysicalExpr>,
     /// A split that has been silent this long does not hold the watermark back (`scan.watermark.idle-timeout`).
     pub idle_timeout: Option<Millis>,
