@@ -18,8 +18,7 @@ pub mod calc;
 /// `User` when the spec does not fit the schemas; `Bug` for nodes that are no operators (sources, sinks).
 pub fn build(node: &Node, input_schemas: &[SchemaRef], _subtask: Subtask) -> Result<Box<dyn Operator>> {
     let place = || node.title.clone();
-    let input =
-        || input_schemas.first().cloned().ok_or_else(|| DataflowError::new(place(), ErrorKind::Bug, "the operator has no input"));
+    let input = || input_schemas.first().cloned().ok_or_else(|| DataflowError::new(place(), ErrorKind::Bug, "the operator has no input"));
     match &node.spec {
         OperatorSpec::Calc(spec) => Ok(Box::new(calc::Calc::new(node.title.clone(), spec, &input()?, &node.schema, node.changelog)?)),
         OperatorSpec::Union => Ok(Box::new(Union)),

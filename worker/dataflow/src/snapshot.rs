@@ -3,6 +3,12 @@
 //! State is a set of named tables. A table's rows begin with the columns [`GROUP_COLUMN`] and [`DELETED_COLUMN`], then
 //! key columns, then value columns. A later row of the same key replaces an earlier one; a deleted row removes it.
 
+pub mod codec;
+pub mod ledger;
+pub mod restore;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 

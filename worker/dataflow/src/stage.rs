@@ -73,6 +73,8 @@ pub struct StageSnapshot {
     pub epoch: Epoch,
     /// State of the operators that have any.
     pub operators: Vec<(OperatorId, OperatorExport)>,
+    /// Key groups that are in it whole, by operator: what older files hold of them is dead.
+    pub whole: BTreeMap<OperatorId, Range<u32>>,
     /// The splits this subtask owns (source stages).
     pub splits: Vec<SplitState>,
     /// Work that makes the sinks' staged output durable.
@@ -237,12 +239,7 @@ impl StageTask {
             nodes[node].inputs.push(number);
             let forward = channel.exchange == Exchange::Forward;
             let senders = if forward { 1 } else { subtask.workers as usize };
-            inputs.push(StageInput {
-                node,
-                port: channel.port,
-                forward,
-                watermarks: InputWatermarks::new(senders),
-            });
+            inputs.push(StageInput { node, port: channel.port, forward, watermarks: InputWatermarks::new(senders) });
         }
         for (number, channel) in stage.outputs.iter().map(|channel| &plan.channels[*channel]).enumerate() {
             let node = local(channel.from_node).ok_or_else(|| missing(&graph.nodes[channel.from_node]))?;
@@ -332,7 +329,9 @@ impl StageTask {
             return Ok(Work::Busy);
         }
         if self.closing.is_none() {
-            if !self.held && let Some((input, envelope)) = self.queue.get_mut(&self.open).and_then(VecDeque::pop_front) {
+            if !self.held
+                && let Some((input, envelope)) = self.queue.get_mut(&self.open).and_then(VecDeque::pop_front)
+            {
                 self.feed(input, envelope);
                 return Ok(Work::Busy);
             }
@@ -497,7 +496,8 @@ impl StageTask {
 
     /// The state as of the epoch that just ended, without a pause: buffers are shared, not copied.
     fn snapshot(&mut self, tick: &Tick) -> Result<StageSnapshot> {
-        let mut snapshot = StageSnapshot { epoch: tick.epoch, operators: Vec::new(), splits: Vec::new(), sinks: Vec::new() };
+        let mut snapshot =
+            StageSnapshot { epoch: tick.epoch, operators: Vec::new(), whole: BTreeMap::new(), splits: Vec::new(), sinks: Vec::new() };
         for node in &mut self.nodes {
             match &mut node.logic {
                 Logic::Source => {}
@@ -505,7 +505,10 @@ impl StageTask {
                     let asked = self.compactions.remove(&node.id).unwrap_or(0..0);
                     let whole = if tick.savepoint.is_some() { self.subtask.key_groups() } else { asked };
                     let request = SnapshotRequest { epoch: tick.epoch, whole };
-                    snapshot.operators.extend(operator.snapshot(&request).map(|export| (node.id.clone(), export)));
+                    if let Some(export) = operator.snapshot(&request) {
+                        snapshot.operators.push((node.id.clone(), export));
+                        snapshot.whole.insert(node.id.clone(), request.whole);
+                    }
                 }
                 Logic::Sink(writer) => {
                     let prepared = writer.prepare(tick.epoch).map_err(|error| error.at(&node.title))?;

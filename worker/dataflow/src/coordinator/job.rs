@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use rheos_checkpoint::manifest::Manifest;
 use rheos_checkpoint::record::Record;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::{OperatorId, OperatorSpec};
@@ -97,8 +96,8 @@ impl Restored {
         Ok(Self {
             epoch: record.epoch,
             wall_time: manifest.map_or(Millis::MIN, |manifest| manifest.wall_time),
-            splits: manifest.map_or(Ok(Vec::new()), |manifest| from_json("split", &manifest.splits))?,
-            committables: from_json("committable", &record.committables)?,
+            splits: manifest.map_or(Ok(Vec::new()), crate::snapshot::restore::splits)?,
+            committables: record.committables.iter().map(committable).collect::<Result<_>>()?,
         })
     }
 }
@@ -109,10 +108,7 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-fn from_json<T: DeserializeOwned>(what: &str, values: &[serde_json::Value]) -> Result<Vec<T>> {
-    let read = |value: &serde_json::Value| {
-        serde_json::from_value(value.clone())
-            .map_err(|e| DataflowError::new("checkpoint", ErrorKind::State, format!("unreadable {what}: {e}")))
-    };
-    values.iter().map(read).collect()
+fn committable(value: &serde_json::Value) -> Result<Committable> {
+    serde_json::from_value(value.clone())
+        .map_err(|e| DataflowError::new("checkpoint", ErrorKind::State, format!("unreadable committable: {e}")))
 }

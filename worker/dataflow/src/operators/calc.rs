@@ -69,8 +69,7 @@ impl Calc {
                 return Err(bug(format!("{} is {data_type}, but column {} is {}", sql(expr), field.name(), field.data_type())));
             }
         }
-        let mut places: BTreeMap<usize, usize> =
-            project.iter().flat_map(collect_columns).map(|column| (column.index(), 0)).collect();
+        let mut places: BTreeMap<usize, usize> = project.iter().flat_map(collect_columns).map(|column| (column.index(), 0)).collect();
         places.values_mut().enumerate().for_each(|(place, slot)| *slot = place);
         let needed: Vec<usize> = places.keys().copied().collect();
         let cut_schema = Arc::new(input.project(&needed)?);
@@ -92,8 +91,7 @@ impl Calc {
                     filter = filter.optimize();
                 }
                 let filter = filter.build();
-                let columns =
-                    self.needed.iter().map(|i| filter.filter(batch.column(*i))).collect::<Result<Vec<ArrayRef>, _>>()?;
+                let columns = self.needed.iter().map(|i| filter.filter(batch.column(*i))).collect::<Result<Vec<ArrayRef>, _>>()?;
                 (columns, filter.count())
             }
         };
@@ -117,9 +115,7 @@ impl Calc {
             ColumnarValue::Scalar(_) => return Ok(Selection::None),
             ColumnarValue::Array(array) => array,
         };
-        let mask = array
-            .as_boolean_opt()
-            .ok_or_else(|| self.fail(ErrorKind::Bug, format!("the filter {} is not boolean", sql(filter))))?;
+        let mask = array.as_boolean_opt().ok_or_else(|| self.fail(ErrorKind::Bug, format!("the filter {} is not boolean", sql(filter))))?;
         Ok(match mask.true_count() {
             0 => Selection::None,
             count if count == mask.len() => Selection::All,
@@ -130,10 +126,9 @@ impl Calc {
     fn evaluate(&self, projection: &Projection, cut: &RecordBatch) -> Result<ArrayRef> {
         match projection {
             Projection::Column(index) => Ok(Arc::clone(cut.column(*index))),
-            Projection::Expression(expr) => expr
-                .evaluate(cut)
-                .and_then(|value| value.into_array(cut.num_rows()))
-                .map_err(|error| self.failed_expression(expr, error)),
+            Projection::Expression(expr) => {
+                expr.evaluate(cut).and_then(|value| value.into_array(cut.num_rows())).map_err(|error| self.failed_expression(expr, error))
+            }
         }
     }
 

@@ -103,13 +103,9 @@ fn projections_without_columns_keep_the_number_of_rows() {
 
 #[test]
 fn the_kind_column_is_carried_along() {
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new(KIND_COLUMN, DataType::UInt8, false),
-    ]));
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new(KIND_COLUMN, DataType::UInt8, false)]));
     let kinds = UInt8Array::from(vec![0u8, 1, 2]);
-    let batch =
-        RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(vec![5, 6, 7])), Arc::new(kinds)]).unwrap();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(vec![5, 6, 7])), Arc::new(kinds)]).unwrap();
     let spec = CalcSpec { filter: Some(binary(column("id", 0), Op::Gt, lit(5i64))), project: vec![column("id", 0)] };
     let out = Calc::new("calc".into(), &spec, &schema, &schema, true).unwrap().apply(&batch).unwrap().unwrap();
     assert_eq!(out.column(1).as_primitive::<arrow::datatypes::UInt8Type>().values(), &[1, 2]);

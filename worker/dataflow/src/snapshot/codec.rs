@@ -1,0 +1,146 @@
+//! [pure] State batches as bytes and back: Arrow IPC streams cut at key groups, checked before they are decoded.
+//!
+//! A block is one IPC stream with the rows of some key groups. A file is blocks one after the other, of any operators
+//! and tables; what is where is said by the manifest alone. Version 1 of the form, see the golden test.
+
+use std::ops::Range;
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, UInt16Type};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use rheos_checkpoint::manifest::Block;
+
+use super::GROUP_COLUMN;
+use crate::error::{DataflowError, ErrorKind, Result};
+
+/// A block is closed at the end of the key group in which it reaches this size, bytes in memory.
+pub const BLOCK_BYTES: usize = 1024 * 1024;
+
+/// A block that is not in a file yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedBlock {
+    /// First key group in it.
+    pub first_group: u16,
+    /// Last key group in it.
+    pub last_group: u16,
+    /// Rows in it.
+    pub rows: u64,
+    /// An Arrow IPC stream.
+    pub bytes: Vec<u8>,
+}
+
+/// Encodes a table's rows, which are sorted by key group over all batches, into blocks by rising group.
+///
+/// # Errors
+/// [`ErrorKind::Bug`] when the group column is missing or the rows are not sorted by it.
+pub fn encode(batches: &[RecordBatch]) -> Result<Vec<EncodedBlock>> {
+    let mut blocks = Vec::new();
+    let mut open: Option<OpenBlock> = None;
+    for batch in batches {
+        let groups = groups_of(batch)?;
+        let row_bytes = batch.get_array_memory_size() / batch.num_rows().max(1) + 1;
+        let mut start = 0;
+        while start < groups.len() {
+            let group = groups[start];
+            let end = start + groups[start..].iter().take_while(|other| **other == group).count();
+            let last = open.as_ref().map(|block| block.last_group);
+            if last.is_some_and(|last| last > group) {
+                return Err(bug("state rows are not sorted by key group"));
+            }
+            if last.is_some_and(|last| last < group)
+                && let Some(full) = open.take_if(|block| block.size >= BLOCK_BYTES)
+            {
+                blocks.push(full.encode()?);
+            }
+            let block = open.get_or_insert_with(|| OpenBlock::new(group));
+            block.last_group = group;
+            block.size += (end - start) * row_bytes;
+            block.push(batch, start..end);
+            start = end;
+        }
+    }
+    if let Some(block) = open {
+        blocks.push(block.encode()?);
+    }
+    Ok(blocks)
+}
+
+/// The rows of a block, without those of key groups outside of `groups` or of the block's own (narrowed) range.
+///
+/// # Errors
+/// [`ErrorKind::State`] when the bytes are not those that were written.
+pub fn decode(block: &Block, bytes: &[u8], groups: &Range<u32>) -> Result<Vec<RecordBatch>> {
+    if bytes.len() as u64 != block.length {
+        return Err(bad(format!("a block of {} bytes came with {} bytes", block.length, bytes.len())));
+    }
+    if crc32fast::hash(bytes) != block.crc {
+        return Err(bad("the checksum of a block does not hold: the file was damaged or replaced"));
+    }
+    let wanted = groups.start.max(u32::from(block.first_group))..groups.end.min(u32::from(block.last_group) + 1);
+    let reader = StreamReader::try_new(bytes, None).map_err(bad)?;
+    let (mut batches, mut rows) = (Vec::new(), 0);
+    for batch in reader {
+        let batch = batch.map_err(bad)?;
+        rows += batch.num_rows() as u64;
+        let mask: BooleanArray = groups_of(&batch)?.iter().map(|group| Some(wanted.contains(&u32::from(*group)))).collect();
+        let kept = if mask.true_count() == batch.num_rows() { batch } else { filter_record_batch(&batch, &mask)? };
+        if kept.num_rows() > 0 {
+            batches.push(kept);
+        }
+    }
+    if rows != block.rows {
+        return Err(bad(format!("a block of {} rows holds {rows}", block.rows)));
+    }
+    Ok(batches)
+}
+
+/// Runs of rows of consecutive groups, still unencoded.
+struct OpenBlock {
+    first_group: u16,
+    last_group: u16,
+    size: usize,
+    runs: Vec<(RecordBatch, Range<usize>)>,
+}
+
+impl OpenBlock {
+    fn new(group: u16) -> Self {
+        Self { first_group: group, last_group: group, size: 0, runs: Vec::new() }
+    }
+
+    fn push(&mut self, batch: &RecordBatch, rows: Range<usize>) {
+        match self.runs.last_mut() {
+            // A run that goes on in the same batch; one at row 0 begins the next batch.
+            Some((_, run)) if rows.start > 0 && run.end == rows.start => run.end = rows.end,
+            _ => self.runs.push((batch.clone(), rows)),
+        }
+    }
+
+    fn encode(self) -> Result<EncodedBlock> {
+        let Some((first, _)) = self.runs.first() else { return Err(bug("an empty block")) };
+        let mut writer = StreamWriter::try_new(Vec::new(), &first.schema())?;
+        let mut rows = 0;
+        for (batch, run) in &self.runs {
+            writer.write(&batch.slice(run.start, run.len()))?;
+            rows += run.len() as u64;
+        }
+        let bytes = writer.into_inner()?;
+        Ok(EncodedBlock { first_group: self.first_group, last_group: self.last_group, rows, bytes })
+    }
+}
+
+fn groups_of(batch: &RecordBatch) -> Result<&[u16]> {
+    match batch.column_by_name(GROUP_COLUMN) {
+        Some(column) if *column.data_type() == DataType::UInt16 => Ok(column.as_primitive::<UInt16Type>().values()),
+        _ => Err(bad(format!("state rows without their {GROUP_COLUMN} column"))),
+    }
+}
+
+fn bug(message: &str) -> DataflowError {
+    DataflowError::new("snapshot", ErrorKind::Bug, message)
+}
+
+fn bad(message: impl std::fmt::Display) -> DataflowError {
+    DataflowError::new("snapshot", ErrorKind::State, message)
+}
