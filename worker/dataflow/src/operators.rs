@@ -5,28 +5,38 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use self::calc::Calc;
+use self::local_window_aggregate::LocalWindowAggregate;
+use self::window_aggregate::WindowAggregate;
+use self::window_assign::WindowAssign;
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::{Node, OperatorSpec};
 use crate::key_group::Subtask;
 use crate::operator::{Operator, Output, Progress};
 
 pub mod calc;
+mod event_time;
+pub mod local_window_aggregate;
+pub mod window_aggregate;
+pub mod window_assign;
 
 /// Makes the operator of `node` for one subtask. `input_schemas` are the schemas of its inputs, by port.
 ///
 /// # Errors
 /// `User` when the spec does not fit the schemas; `Bug` for nodes that are no operators (sources, sinks).
-pub fn build(node: &Node, input_schemas: &[SchemaRef], _subtask: Subtask) -> Result<Box<dyn Operator>> {
+pub fn build(node: &Node, input_schemas: &[SchemaRef], subtask: Subtask) -> Result<Box<dyn Operator>> {
+    let title = node.title.clone();
     let place = || node.title.clone();
-    let input = || input_schemas.first().cloned().ok_or_else(|| DataflowError::new(place(), ErrorKind::Bug, "the operator has no input"));
+    let input = || input_schemas.first().ok_or_else(|| DataflowError::new(place(), ErrorKind::Bug, "the operator has no input"));
     match &node.spec {
-        OperatorSpec::Calc(spec) => Ok(Box::new(calc::Calc::new(node.title.clone(), spec, &input()?, &node.schema, node.changelog)?)),
+        OperatorSpec::Calc(spec) => Ok(Box::new(Calc::new(title, spec, input()?, &node.schema, node.changelog)?)),
         OperatorSpec::Union => Ok(Box::new(Union)),
-        OperatorSpec::WindowAssign(_)
-        | OperatorSpec::LocalWindowAggregate(_)
-        | OperatorSpec::WindowAggregate(_)
-        | OperatorSpec::LocalGroupAggregate(_)
-        | OperatorSpec::GroupAggregate(_) => Err(DataflowError::new(place(), ErrorKind::Bug, "this operator is not linked yet")),
+        OperatorSpec::WindowAssign(spec) => Ok(Box::new(WindowAssign::new(title, spec, input()?, &node.schema)?)),
+        OperatorSpec::LocalWindowAggregate(spec) => Ok(Box::new(LocalWindowAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
+        OperatorSpec::WindowAggregate(spec) => Ok(Box::new(WindowAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
+        OperatorSpec::LocalGroupAggregate(_) | OperatorSpec::GroupAggregate(_) => {
+            Err(DataflowError::new(place(), ErrorKind::Bug, "this operator is not linked yet"))
+        }
         OperatorSpec::Source(_) | OperatorSpec::Sink(_) => {
             Err(DataflowError::new(place(), ErrorKind::Bug, "sources and sinks are not operators"))
         }
