@@ -23,6 +23,10 @@ pub struct Record {
     pub manifest: Option<ManifestRef>,
     /// Every committable that no sink has confirmed (`dataflow::sink::Committable`).
     pub committables: Vec<serde_json::Value>,
+    /// The restore request (a savepoint, asked for by the user) that this line of checkpoints goes back to: it has been
+    /// served, and is not served again at the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
     /// Made by its writer: tells a lost reply from a lost race.
     pub token: String,
 }

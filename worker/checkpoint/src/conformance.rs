@@ -1,0 +1,1 @@
+//! [io] What every store must pass; see the guarantees of [`crate::store`].
