@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod ledger;
+pub mod part;
 pub mod restore;
 #[cfg(test)]
 mod tests;

@@ -13,9 +13,10 @@ use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use rheos_checkpoint::manifest::{Block, Manifest, StateFile};
+use rheos_checkpoint::state_file::{StateFileWriter, TARGET_FILE_BYTES};
 
 use super::codec::{self, EncodedBlock};
-use crate::error::Result;
+use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
 
 /// Live files of a table at which its operator begins to export key groups whole, so that old files can go.
@@ -32,8 +33,6 @@ pub struct StateLedger {
     groups: Range<u32>,
     live: LiveFiles,
     unwritten: Vec<Unwritten>,
-    /// A file that is being written: its name, size, and how many of `unwritten` are in it.
-    writing: Option<(String, u64, Vec<Block>)>,
     /// By operator: the part of its key groups that is compacted next.
     compacting: BTreeMap<OperatorId, u32>,
 }
@@ -62,7 +61,7 @@ impl StateLedger {
             }
             live.insert(operator, tables);
         }
-        Self { groups, live, unwritten: Vec::new(), writing: None, compacting: BTreeMap::new() }
+        Self { groups, live, unwritten: Vec::new(), compacting: BTreeMap::new() }
     }
 
     /// Takes the rows that an operator exported for one table (see [`super::TableExport::encode`]).
@@ -89,35 +88,35 @@ impl StateLedger {
         }
     }
 
-    /// The file to write under `path`, with everything that is not durable yet; `None` when nothing changed. Follow it
-    /// by [`StateLedger::written`], or not, if it failed; then the next file holds it again.
-    pub fn file(&mut self, path: &str) -> Option<Vec<u8>> {
-        let (mut bytes, mut blocks) = (Vec::new(), Vec::new());
-        for Unwritten { block, .. } in &self.unwritten {
-            blocks.push(Block {
-                first_group: block.first_group,
-                last_group: block.last_group,
-                offset: bytes.len() as u64,
-                length: block.bytes.len() as u64,
-                crc: crc32fast::hash(&block.bytes),
-                rows: block.rows,
-            });
-            bytes.extend_from_slice(&block.bytes);
-        }
-        self.writing = (!blocks.is_empty()).then(|| (path.to_string(), bytes.len() as u64, blocks));
-        self.writing.is_some().then_some(bytes)
-    }
-
-    /// The file is durable.
-    pub fn written(&mut self) {
-        let Some((path, bytes, blocks)) = self.writing.take() else { return };
-        for (unwritten, block) in self.unwritten.drain(..blocks.len()).zip(blocks) {
-            let files = self.live.entry(unwritten.operator).or_default().entry(unwritten.table).or_default();
-            if files.last().is_none_or(|file| file.path != path) {
-                files.push(StateFile { path: path.clone(), bytes, blocks: Vec::new() });
+    /// The files to write, with everything that is not durable yet; none when nothing changed. Follow it by
+    /// [`StateLedger::written`], or not, if a write failed; then the next files hold it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bug`] for a block that no file takes.
+    pub fn files(&self) -> Result<Vec<StateFileWriter>> {
+        let mut files: Vec<StateFileWriter> = Vec::new();
+        for Unwritten { operator, block, .. } in &self.unwritten {
+            if files.last().is_none_or(|file| file.len() + block.bytes.len() as u64 > TARGET_FILE_BYTES) {
+                files.push(StateFileWriter::new());
             }
             if let Some(file) = files.last_mut() {
-                file.blocks.extend(unwritten.live.iter().map(|live| narrowed(&block, live)));
+                file.push(block.first_group, block.last_group, block.rows, &block.bytes)
+                    .map_err(|e| DataflowError::new(operator.0.clone(), ErrorKind::Bug, e))?;
+            }
+        }
+        Ok(files)
+    }
+
+    /// All that [`StateLedger::files`] gave is durable, in these files, in that order.
+    pub fn written(&mut self, files: &[StateFile]) {
+        let blocks = files.iter().flat_map(|file| file.blocks.iter().map(move |block| (file, block)));
+        for (unwritten, (file, block)) in self.unwritten.drain(..).zip(blocks) {
+            let live = self.live.entry(unwritten.operator).or_default().entry(unwritten.table).or_default();
+            if live.last().is_none_or(|last| last.path != file.path) {
+                live.push(StateFile { path: file.path.clone(), bytes: file.bytes, blocks: Vec::new() });
+            }
+            if let Some(last) = live.last_mut() {
+                last.blocks.extend(unwritten.live.iter().map(|live| narrowed(block, live)));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use rheos_checkpoint::manifest::{Block, Manifest};
+use rheos_checkpoint::manifest::{Manifest, StateFile};
 
 use super::{OperatorImport, SplitState, codec};
 use crate::error::{DataflowError, ErrorKind, Result};
@@ -11,17 +11,15 @@ use crate::graph::{DataflowGraph, OperatorId};
 use crate::plan::{ExecutionPlan, StageIndex};
 use crate::stage::StageImport;
 
-/// A block to read for a restore.
+/// A file to read for a restore.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BlockRead {
+pub struct FileRead {
     /// Whose state it is.
     pub operator: OperatorId,
     /// Its table.
     pub table: String,
-    /// The file, relative to the job's root.
-    pub path: String,
-    /// Where in the file.
-    pub block: Block,
+    /// The file, with the blocks to read.
+    pub file: StateFile,
 }
 
 /// Checks that a manifest can be restored into a graph.
@@ -60,16 +58,17 @@ pub fn check(graph: &DataflowGraph, groups: u32, manifest: &Manifest, allow_non_
     Ok(())
 }
 
-/// The blocks that a stage has to read on the subtask that owns `groups`: by table in the order to import them.
-pub fn reads(plan: &ExecutionPlan, stage: StageIndex, groups: &Range<u32>, manifest: &Manifest) -> Vec<BlockRead> {
+/// What a stage has to read on the subtask that owns `groups`: by table in the order to import it.
+pub fn reads(plan: &ExecutionPlan, stage: StageIndex, groups: &Range<u32>, manifest: &Manifest) -> Vec<FileRead> {
     let mut reads = Vec::new();
-    for id in operators_of(plan, stage) {
-        let Some(state) = manifest.operators.get(&id.0) else { continue };
+    for operator in operators_of(plan, stage) {
+        let Some(state) = manifest.operators.get(&operator.0) else { continue };
         for (table, files) in &state.tables {
-            for (file, block) in files.iter().flat_map(|file| file.blocks.iter().map(move |block| (file, block))) {
-                if u32::from(block.first_group) < groups.end && u32::from(block.last_group) >= groups.start {
-                    let (table, path, block) = (table.clone(), file.path.clone(), block.clone());
-                    reads.push(BlockRead { operator: id.clone(), table, path, block });
+            for file in files {
+                let mut file = file.clone();
+                file.blocks.retain(|b| u32::from(b.first_group) < groups.end && u32::from(b.last_group) >= groups.start);
+                if !file.blocks.is_empty() {
+                    reads.push(FileRead { operator: operator.clone(), table: table.clone(), file });
                 }
             }
         }
@@ -77,16 +76,16 @@ pub fn reads(plan: &ExecutionPlan, stage: StageIndex, groups: &Range<u32>, manif
     reads
 }
 
-/// Puts a stage's import together from the blocks that [`reads`] named, with their bytes, in the same order.
+/// Puts a stage's import together from what [`reads`] named, in the same order, each with the bytes of its blocks.
 ///
 /// # Errors
 /// [`ErrorKind::State`] when bytes are not what was written; the message names the file.
-pub fn import(
+pub fn import<B: AsRef<[u8]>>(
     plan: &ExecutionPlan,
     stage: StageIndex,
     groups: &Range<u32>,
     manifest: &Manifest,
-    blocks: impl IntoIterator<Item = (BlockRead, impl AsRef<[u8]>)>,
+    files: impl IntoIterator<Item = (FileRead, Vec<B>)>,
 ) -> Result<StageImport> {
     let mut import = StageImport { splits: splits(manifest)?, ..StageImport::default() };
     for id in operators_of(plan, stage) {
@@ -94,11 +93,12 @@ pub fn import(
             import.operators.insert(id, OperatorImport { facts: state.facts.clone(), tables: BTreeMap::new() });
         }
     }
-    for (read, bytes) in blocks {
-        let rows = codec::decode(&read.block, bytes.as_ref(), groups)
-            .map_err(|e| DataflowError::new(format!("{} ({})", read.operator, read.path), e.kind, e.message))?;
-        let operator = import.operators.entry(read.operator).or_default();
-        operator.tables.entry(read.table).or_default().extend(rows);
+    for (read, blocks) in files {
+        let table = import.operators.entry(read.operator.clone()).or_default().tables.entry(read.table).or_default();
+        for (block, bytes) in read.file.blocks.iter().zip(blocks) {
+            let rows = codec::decode(block, bytes.as_ref(), groups);
+            table.extend(rows.map_err(|e| DataflowError::new(format!("{} ({})", read.operator, read.file.path), e.kind, e.message))?);
+        }
     }
     Ok(import)
 }
