@@ -6,6 +6,7 @@
 //! | connector | reads | writes | strongest delivery of the sink |
 //! |---|---|---|---|
 //! | [`nexmark`] | yes | | |
+//! | [`filesystem`] | yes | yes | exactly once |
 //! | [`print`] | | yes | at least once (a debugging sink: allowed in every job) |
 //! | [`blackhole`] | | yes | exactly once (nothing is kept) |
 //!
@@ -17,6 +18,8 @@
 
 pub mod blackhole;
 pub mod environment;
+pub mod filesystem;
+pub mod format;
 pub mod nexmark;
 pub mod options;
 pub mod print;

@@ -4,28 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rheos_dataflow::error::{DataflowError, Result};
-use rheos_dataflow::graph::{DataflowGraph, Node, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
 use rheos_dataflow::sink::{Delivery, Sink};
 use rheos_dataflow::source::Source;
 use rheos_dataflow::stage::Connectors;
 
 use crate::environment::Environment;
 use crate::options::{Options, Problems, closest};
-use crate::{blackhole, nexmark, print};
+use crate::{blackhole, filesystem, nexmark, print};
 
 /// Connectors that can be read.
-const SOURCES: &[&str] = &["nexmark"];
+const SOURCES: &[&str] = &["filesystem", "nexmark"];
 /// Connectors that can be written.
-const SINKS: &[&str] = &["blackhole", "print"];
+const SINKS: &[&str] = &["blackhole", "filesystem", "print"];
 
 /// A source table whose options and columns are right.
 enum SourceConfig {
+    Filesystem(filesystem::SourceConfig),
     Nexmark(nexmark::Config),
 }
 
 /// A sink table whose options and columns are right.
 enum SinkConfig {
     Blackhole(blackhole::Config),
+    Filesystem(filesystem::SinkConfig),
     Print(print::Config),
 }
 
@@ -42,7 +44,7 @@ pub fn connectors(graph: &DataflowGraph, environment: &Environment) -> Result<Co
                 connectors.sources.insert(node.id.clone(), source);
             }
             OperatorSpec::Sink(spec) => {
-                let sink = sink_config(spec).map_err(first)?.build(environment)?;
+                let sink = sink_config(spec).map_err(first)?.build(&node.id, environment)?;
                 connectors.sinks.insert(node.id.clone(), sink);
             }
             _ => {}
@@ -113,6 +115,7 @@ fn no_connector(table: &str, given: &BTreeMap<String, String>, role: &str, list:
 
 fn source_config(spec: &SourceSpec) -> Result<SourceConfig, Problems> {
     match spec.options.get("connector").map(String::as_str) {
+        Some("filesystem") => filesystem::SourceConfig::parse(spec).map(SourceConfig::Filesystem),
         Some("nexmark") => nexmark::Config::parse(spec).map(SourceConfig::Nexmark),
         _ => Err(no_connector(&spec.table, &spec.options, "read", SOURCES, SINKS)),
     }
@@ -121,6 +124,7 @@ fn source_config(spec: &SourceSpec) -> Result<SourceConfig, Problems> {
 fn sink_config(spec: &SinkSpec) -> Result<SinkConfig, Problems> {
     match spec.options.get("connector").map(String::as_str) {
         Some("blackhole") => blackhole::Config::parse(spec).map(SinkConfig::Blackhole),
+        Some("filesystem") => filesystem::SinkConfig::parse(spec).map(SinkConfig::Filesystem),
         Some("print") => print::Config::parse(spec).map(SinkConfig::Print),
         _ => Err(no_connector(&spec.table, &spec.options, "written", SINKS, SOURCES)),
     }
@@ -129,15 +133,17 @@ fn sink_config(spec: &SinkSpec) -> Result<SinkConfig, Problems> {
 impl SourceConfig {
     fn build(self, environment: &Environment) -> Result<Arc<dyn Source>> {
         Ok(match self {
+            Self::Filesystem(config) => Arc::new(filesystem::FilesystemSource::new(config, environment)?),
             Self::Nexmark(config) => Arc::new(nexmark::NexmarkSource::new(config, environment)),
         })
     }
 }
 
 impl SinkConfig {
-    fn build(self, environment: &Environment) -> Result<Arc<dyn Sink>> {
+    fn build(self, id: &OperatorId, environment: &Environment) -> Result<Arc<dyn Sink>> {
         Ok(match self {
             Self::Blackhole(config) => Arc::new(blackhole::BlackholeSink::new(config)),
+            Self::Filesystem(config) => Arc::new(filesystem::FilesystemSink::new(config, id, environment)?),
             Self::Print(config) => Arc::new(print::PrintSink::new(config, environment)),
         })
     }
@@ -145,6 +151,7 @@ impl SinkConfig {
     fn accepts_changelog(&self) -> bool {
         match self {
             Self::Blackhole(_) | Self::Print(_) => true,
+            Self::Filesystem(_) => false,
         }
     }
 
@@ -152,7 +159,7 @@ impl SinkConfig {
     /// shows may repeat after a failure.
     fn keeps(&self, _delivery: Delivery) -> bool {
         match self {
-            Self::Blackhole(_) | Self::Print(_) => true,
+            Self::Blackhole(_) | Self::Filesystem(_) | Self::Print(_) => true,
         }
     }
 }

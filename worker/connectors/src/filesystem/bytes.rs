@@ -1,0 +1,148 @@
+//! [io] A file's bytes in pieces: local by bounded blocking reads, remote by a task with a bounded queue; gunzipped.
+
+use std::fs::File;
+use std::io::{Read as _, Seek, SeekFrom, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use futures::StreamExt;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
+use rheos_dataflow::source::Waker;
+use tokio::sync::mpsc;
+
+use super::location::{Location, Remote, local_error};
+
+/// A local read takes at most this much, bytes: the longest block of a worker thread.
+const LOCAL_READ: usize = 256 * 1024;
+/// The same for gzip, which may grow a thousandfold.
+const LOCAL_READ_GZIP: usize = 32 * 1024;
+/// Pieces of a remote file that wait to be decoded.
+const REMOTE_QUEUE: usize = 8;
+
+/// What [`FileBytes::fill`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Appended something, or at least came closer to it.
+    More,
+    /// Nothing has arrived; the waker will tell.
+    Pending,
+    /// The file's end.
+    End,
+}
+
+/// The (decompressed) bytes of a file from some position on.
+pub(crate) struct FileBytes {
+    pieces: Pieces,
+    gzip: Option<MultiGzDecoder<Vec<u8>>>,
+    /// Decompressed bytes to drop before the wanted position.
+    skip: u64,
+    shown: String,
+}
+
+enum Pieces {
+    Local { file: File, buffer: Vec<u8> },
+    Remote(mpsc::Receiver<Result<Option<Bytes>>>),
+}
+
+impl FileBytes {
+    /// Opens `file` of `location` at `position` of its decompressed bytes.
+    pub(crate) fn open(location: &Location, file: &str, gzip: bool, position: u64, waker: Waker) -> Result<Self> {
+        let shown = location.show(file);
+        // A gzip stream cannot be entered in the middle: read on from its start.
+        let (seek, skip) = if gzip { (0, position) } else { (position, 0) };
+        let pieces = match location {
+            Location::Local(base) => {
+                let path = if file.is_empty() { base.clone() } else { base.join(file) };
+                let mut handle = File::open(&path).map_err(|error| local_error("opening", &path, &error))?;
+                let length = handle.metadata().map_err(|error| local_error("opening", &path, &error))?.len();
+                if seek > length {
+                    let message = format!("{shown}: it has {length} bytes, but was read up to {seek} before; files must not change");
+                    return Err(DataflowError::new("filesystem", ErrorKind::State, message));
+                }
+                handle.seek(SeekFrom::Start(seek)).map_err(|error| local_error("reading", &path, &error))?;
+                Pieces::Local { file: handle, buffer: vec![0; if gzip { LOCAL_READ_GZIP } else { LOCAL_READ }] }
+            }
+            Location::Remote(remote) => Pieces::Remote(fetch(remote, file, seek, waker)),
+        };
+        Ok(Self { pieces, gzip: gzip.then(|| MultiGzDecoder::new(Vec::new())), skip, shown })
+    }
+
+    /// Appends the next bytes to `out`.
+    pub(crate) fn fill(&mut self, out: &mut Vec<u8>) -> Result<Fill> {
+        let shown = &self.shown;
+        let read_error =
+            |error: &std::io::Error| DataflowError::new("filesystem", ErrorKind::Transient, format!("reading {shown}: {error}"));
+        let remote;
+        let piece: &[u8] = match &mut self.pieces {
+            Pieces::Local { file, buffer } => {
+                let read = file.read(buffer).map_err(|error| read_error(&error))?;
+                &buffer[..read]
+            }
+            Pieces::Remote(queue) => match queue.try_recv() {
+                Ok(Ok(Some(bytes))) if bytes.is_empty() => return Ok(Fill::More),
+                Ok(Ok(bytes)) => {
+                    remote = bytes.unwrap_or_default();
+                    &remote
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(mpsc::error::TryRecvError::Empty) => return Ok(Fill::Pending),
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    let message = format!("reading {shown}: the download ended without a word");
+                    return Err(DataflowError::new("filesystem", ErrorKind::Transient, message));
+                }
+            },
+        };
+        let Some(gzip) = &mut self.gzip else {
+            out.extend_from_slice(piece);
+            return Ok(if piece.is_empty() { Fill::End } else { Fill::More });
+        };
+        let corrupt = |error: &std::io::Error| {
+            DataflowError::new("filesystem", ErrorKind::Data, format!("{shown}: the gzip data is corrupt or cut off: {error}"))
+        };
+        let end = piece.is_empty();
+        if end {
+            gzip.try_finish().map_err(|error| corrupt(&error))?;
+        } else {
+            gzip.write_all(piece).map_err(|error| corrupt(&error))?;
+            // Pushes what was decompressed into the vector.
+            gzip.flush().map_err(|error| corrupt(&error))?;
+        }
+        let plain = gzip.get_mut();
+        let dropped = self.skip.min(plain.len() as u64);
+        self.skip -= dropped;
+        out.extend_from_slice(&plain[dropped as usize..]);
+        plain.clear();
+        Ok(if end { Fill::End } else { Fill::More })
+    }
+}
+
+/// A task that reads an object from `from` on into a bounded queue; `None` in it is the object's end.
+fn fetch(remote: &Remote, file: &str, from: u64, waker: Waker) -> mpsc::Receiver<Result<Option<Bytes>>> {
+    let (sender, receiver) = mpsc::channel(REMOTE_QUEUE);
+    let (remote, file) = (remote.clone(), file.to_owned());
+    remote.runtime.clone().spawn(async move {
+        let object = remote.object(&file);
+        let range = (from > 0).then_some(GetRange::Offset(from));
+        let store = Arc::clone(&remote.store);
+        let mut stream = match store.get_opts(&object, GetOptions { range, ..GetOptions::default() }).await {
+            Ok(result) => result.into_stream(),
+            // Behind the last byte there is nothing to get.
+            Err(_) if from > 0 && store.head(&object).await.is_ok_and(|meta| meta.size == from) => futures::stream::empty().boxed(),
+            Err(error) => futures::stream::once(async { Err(error) }).boxed(),
+        };
+        while let Some(piece) = stream.next().await {
+            let failed = piece.is_err();
+            let piece = piece.map(Some).map_err(|error| remote.error("reading", &file, &error));
+            // The reader is gone: nobody waits for the rest.
+            if sender.send(piece).await.is_err() || failed {
+                return waker();
+            }
+            waker();
+        }
+        let _ = sender.send(Ok(None)).await;
+        waker();
+    });
+    receiver
+}

@@ -1,0 +1,159 @@
+//! [pure] Formats of records: CSV, newline-delimited JSON, Parquet. Bytes to columns and back; no I/O here.
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `format` | | `csv`, `json` or `parquet` |
+//! | `format.on-error` | `fail` | `skip`: leave out records that cannot be read, and count them |
+//! | `csv.ignore-parse-errors`, `json.ignore-parse-errors` | `false` | `true`: the same as `'format.on-error' = 'skip'` |
+//! | `csv.header` | `false` | the first line names the columns (read), is written (write); columns are found by name |
+//! | `csv.ignore-first-line` | `false` | leave out the first line of each file |
+//! | `csv.field-delimiter` | `,` | one character (`\t` for a tab) |
+//! | `csv.quote-character` | `"` | one character |
+//! | `csv.disable-quote-character` | `false` | no quoting |
+//! | `csv.escape-character` | none | one character |
+//! | `csv.allow-comments` | `false` | leave out lines that begin with `#` |
+//! | `csv.null-literal` | none | text that stands for null; an empty field is null in any column but a text |
+//! | `json.timestamp-format.standard` | `SQL` | `SQL` (`2013-01-01 10:00:00.123`) or `ISO-8601`, when writing; both are read |
+//! | `json.encode.ignore-null-fields` | `false` | leave out fields that are null |
+//! | `parquet.compression` | `snappy` | `snappy`, `zstd`, `lz4_raw` or `uncompressed` |
+//!
+//! Times are read with or without a zone (`2013-01-01T10:00:00Z`, `2013-01-01 10:00:00`); the instant counts as UTC.
+
+pub(crate) mod csv;
+pub(crate) mod encode;
+pub(crate) mod json;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema};
+use rheos_dataflow::error::Result;
+
+use crate::options::Options;
+
+/// The longest record, bytes: a file without line ends or with a quote that never closes must not fill the memory.
+pub const RECORD_LIMIT: usize = 10 * 1024 * 1024;
+/// A malformed record's text is cut to this many characters in messages.
+const SHOWN_TEXT: usize = 120;
+
+/// What a table's `format` options say.
+#[derive(Debug, Clone)]
+pub(crate) enum Format {
+    Csv(csv::CsvOptions),
+    Json(json::JsonOptions),
+    Parquet(encode::ParquetOptions),
+}
+
+/// What to do with a record that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// Fail the job.
+    Fail,
+    /// Leave it out and count it.
+    Skip,
+}
+
+/// What a decoder made of some input.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// Bytes used, up to the end of a record.
+    pub(crate) consumed: usize,
+    /// Records in them, malformed ones too.
+    pub(crate) records: u64,
+    /// The good records, if there are any.
+    pub(crate) batch: Option<RecordBatch>,
+    /// The others.
+    pub(crate) malformed: Vec<Malformed>,
+}
+
+/// A record that cannot be read.
+#[derive(Debug)]
+pub(crate) struct Malformed {
+    /// Its number among the decoded ones, from 0.
+    pub(crate) record: u64,
+    /// Where it begins in the input.
+    pub(crate) start: usize,
+    /// Column, text and what is expected.
+    pub(crate) reason: String,
+}
+
+/// Turns bytes that begin with a record into columns.
+pub(crate) trait Decoder {
+    /// Reads whole records from the front of `input`, at most `rows`; `last` tells that nothing follows. Uses nothing
+    /// when there is no whole record.
+    fn decode(&mut self, input: &[u8], last: bool, rows: usize) -> Result<Decoded>;
+
+    /// Takes the head of a file (a header line, a byte order mark): bytes used, or `None` when more are needed.
+    fn begin(&mut self, input: &[u8], last: bool) -> Result<Option<usize>>;
+
+    /// What [`Decoder::begin`] learned and a decoder that starts in the middle of the file must be told.
+    fn header(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// The header as an earlier decoder of this file read it.
+    fn set_header(&mut self, _header: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Format {
+    /// Reads the options of a table, and checks the types of its columns.
+    pub(crate) fn parse(options: &mut Options<'_>, schema: &Schema) -> Option<Self> {
+        let name = options.required("format", "json")?;
+        let format = match name {
+            "csv" => Self::Csv(csv::CsvOptions::parse(options)),
+            "json" => Self::Json(json::JsonOptions::parse(options)),
+            "parquet" => Self::Parquet(encode::ParquetOptions::parse(options)),
+            _ => {
+                options.bad_value("format", "'csv', 'json' or 'parquet'");
+                options.known_all();
+                return None;
+            }
+        };
+        for field in schema.fields() {
+            if !format.supports(field.data_type()) {
+                let kind = field.data_type();
+                options.problem(format!("column '{}': format '{name}' has no form for the type {kind}", field.name()));
+            }
+        }
+        Some(format)
+    }
+
+    /// Ending of files of this format.
+    pub(crate) fn extension(&self) -> &'static str {
+        match self {
+            Self::Csv(_) => "csv",
+            Self::Json(_) => "json",
+            Self::Parquet(_) => "parquet",
+        }
+    }
+
+    fn supports(&self, kind: &DataType) -> bool {
+        match kind {
+            DataType::Struct(fields) => !matches!(self, Self::Csv(_)) && fields.iter().all(|field| self.supports(field.data_type())),
+            DataType::List(item) => !matches!(self, Self::Csv(_)) && self.supports(item.data_type()),
+            DataType::Map(entries, _) => !matches!(self, Self::Csv(_)) && self.supports(entries.data_type()),
+            DataType::Boolean | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
+            DataType::Float32 | DataType::Float64 | DataType::Utf8 | DataType::Date32 => true,
+            DataType::Timestamp(..) | DataType::Decimal128(..) => true,
+            DataType::Time32(_) | DataType::Time64(_) => true,
+            DataType::Binary => matches!(self, Self::Parquet(_)),
+            _ => false,
+        }
+    }
+}
+
+/// Reads `format.on-error` and its alias for one format.
+pub(crate) fn on_error(options: &mut Options<'_>, format: &str) -> OnError {
+    let stated = options.choice("format.on-error", &[("fail", OnError::Fail), ("skip", OnError::Skip)], OnError::Fail);
+    if options.boolean(&format!("{format}.ignore-parse-errors"), false) { OnError::Skip } else { stated }
+}
+
+/// A record's text for a message: cut, and safe to print.
+pub(crate) fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN_TEXT * 4)]);
+    let mut shown: String = text.chars().take(SHOWN_TEXT).flat_map(char::escape_debug).collect();
+    if text.chars().count() > SHOWN_TEXT {
+        shown.push('…');
+    }
+    shown
+}
