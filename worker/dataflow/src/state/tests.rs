@@ -1,0 +1,1 @@
+//! [pure] Tests of keyed state.
