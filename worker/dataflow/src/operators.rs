@@ -6,6 +6,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use self::calc::Calc;
+use self::group_aggregate::GroupAggregate;
+use self::local_group_aggregate::LocalGroupAggregate;
 use self::local_window_aggregate::LocalWindowAggregate;
 use self::window_aggregate::WindowAggregate;
 use self::window_assign::WindowAssign;
@@ -16,6 +18,8 @@ use crate::operator::{Operator, Output, Progress};
 
 pub mod calc;
 mod event_time;
+pub mod group_aggregate;
+pub mod local_group_aggregate;
 pub mod local_window_aggregate;
 pub mod window_aggregate;
 pub mod window_assign;
@@ -34,9 +38,8 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], subtask: Subtask) -> Resu
         OperatorSpec::WindowAssign(spec) => Ok(Box::new(WindowAssign::new(title, spec, input()?, &node.schema)?)),
         OperatorSpec::LocalWindowAggregate(spec) => Ok(Box::new(LocalWindowAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
         OperatorSpec::WindowAggregate(spec) => Ok(Box::new(WindowAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
-        OperatorSpec::LocalGroupAggregate(_) | OperatorSpec::GroupAggregate(_) => {
-            Err(DataflowError::new(place(), ErrorKind::Bug, "this operator is not linked yet"))
-        }
+        OperatorSpec::LocalGroupAggregate(spec) => Ok(Box::new(LocalGroupAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
+        OperatorSpec::GroupAggregate(spec) => Ok(Box::new(GroupAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
         OperatorSpec::Source(_) | OperatorSpec::Sink(_) => {
             Err(DataflowError::new(place(), ErrorKind::Bug, "sources and sinks are not operators"))
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::buffer::{BooleanBuffer, ScalarBuffer};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 
 use crate::error::{DataflowError, ErrorKind, Result};
@@ -71,11 +71,6 @@ fn truth(array: &ArrayRef) -> Result<BooleanBuffer> {
         Some(nulls) => booleans.values() & nulls.inner(),
         None => booleans.values().clone(),
     })
-}
-
-/// Words of numbers as doubles.
-pub(crate) fn doubles(words: &ScalarBuffer<u64>, data_type: &DataType) -> Vec<f64> {
-    words.iter().map(|word| double(*word, data_type)).collect()
 }
 
 /// A float's word as a double.

@@ -8,6 +8,8 @@ use super::Slot;
 /// No slot has this number, so no entry has these bits.
 const EMPTY: u64 = u64::MAX;
 const MIN_CAPACITY: usize = 16;
+/// Entries that a cleared index keeps the memory of, at most (1 MiB).
+const KEPT_CAPACITY: usize = 1 << 17;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -121,8 +123,9 @@ impl Index {
         self.entries[at] = entry;
     }
 
-    /// Forgets all entries, keeps the memory.
+    /// Forgets all entries, keeps the memory unless it is much.
     pub(crate) fn clear(&mut self) {
+        self.entries.truncate(KEPT_CAPACITY);
         self.entries.fill(EMPTY);
         self.len = 0;
     }

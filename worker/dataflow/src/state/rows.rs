@@ -208,8 +208,9 @@ impl Rows {
         self.garbage = 0;
     }
 
+    /// Bytes in use.
     pub(crate) fn memory(&self) -> usize {
-        self.words.capacity() * size_of::<u64>() + self.heap.capacity()
+        self.words.len() * size_of::<u64>() + self.heap.len()
     }
 }
 

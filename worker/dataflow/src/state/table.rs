@@ -18,6 +18,9 @@ use crate::snapshot::TableExport;
 /// Lookups in flight together: their cache misses overlap.
 const LOOKUP_ROWS: usize = 256;
 
+/// Chunks that a cleared table keeps the memory of, at most.
+const KEPT_CHUNKS: usize = 128;
+
 /// Rows `key columns -> value columns`, found by key; changed rows are tracked for incremental snapshots.
 ///
 /// Timers and other plain keyed state use it as it is; aggregates use [`crate::aggregate::Accumulators`], which is a
@@ -320,6 +323,7 @@ impl KeyedTable {
     /// Removes all rows without a trace; for tables that are never exported.
     pub fn clear(&mut self) {
         self.index.clear();
+        self.chunks.truncate(KEPT_CHUNKS);
         self.chunks.iter_mut().for_each(Chunk::clear);
         self.next = 0;
         self.free.clear();

@@ -1,0 +1,1 @@
+//! [pure] Tests of both phases of unbounded aggregation.
