@@ -1,8 +1,7 @@
 //! [pure] Second phase of a windowed aggregation: merges partials by (keys, slice), fires windows by the watermark.
 //!
-//! Each slice has accumulators of its own, so that dropping an expired slice costs nothing and a tumbling window fires
-//! straight from its state. A window of several slices is merged when it fires; a cumulating window goes on from the
-//! merge of the one before.
+//! Each slice has accumulators of its own (`panes`), so that dropping an expired slice costs nothing and a tumbling
+//! window fires straight from its state. A window of several slices is merged when it fires.
 //!
 //! Invariants:
 //! - Windows fire in order of end, each once, when `end - 1 <= watermark`; rows of a window come in an order that
@@ -15,18 +14,17 @@
 //!
 //! Not here: event times and slices of raw rows (`local_window_aggregate`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
+use self::panes::{Merge, Panes, Partials, Plan};
 use super::window_assign::timestamps;
-use crate::aggregate::{Accumulators, Input};
+use crate::aggregate::Accumulators;
 use crate::error::{DataflowError, ErrorKind, Result};
-use crate::graph::{AggregateCall, Window, WindowAggregateSpec};
-use crate::hash::hash_columns;
+use crate::graph::{Window, WindowAggregateSpec};
 use crate::key_group::Subtask;
 use crate::operator::{MAX_BATCH_ROWS, Operator, OperatorStats, Output, Progress};
 use crate::snapshot::{OperatorExport, OperatorImport, SnapshotRequest};
@@ -34,6 +32,7 @@ use crate::state::Slot;
 use crate::time::{EpochEnd, Millis, WATERMARK_MIN};
 use crate::window::Span;
 
+mod panes;
 mod snapshot;
 
 /// Rows merged in one call while a window of several slices fires; bounds how long a worker is held.
@@ -45,27 +44,13 @@ const MAX_RUNS: usize = 16;
 pub struct WindowAggregate {
     title: String,
     window: Window,
-    key_types: Vec<DataType>,
-    calls: Vec<AggregateCall>,
     schema: SchemaRef,
-    subtask: Subtask,
-    /// Live slices by end.
-    slices: BTreeMap<Millis, Accumulators>,
+    panes: Panes,
     /// Every window with `end - 1 <= watermark` has fired, and no other.
     watermark: Millis,
     late_rows: u64,
-    merged: Merged,
     firing: Option<Firing>,
     ready: Ready,
-    hashes: Vec<u64>,
-    slots: Vec<Slot>,
-}
-
-/// Slices merged for the window that fires; kept for the next window when that one only grows.
-struct Merged {
-    accumulators: Accumulators,
-    /// What it holds: every live slice with an end in `start + 1..=end`.
-    span: Option<Span>,
 }
 
 /// Windows are being fired up to a watermark.
@@ -77,19 +62,14 @@ struct Firing {
 
 struct FiringWindow {
     span: Span,
-    /// Slices yet to merge, last first.
-    to_merge: Vec<Millis>,
-    /// The slice that is being merged.
-    merging: Option<Cursor>,
-    /// What is being emitted.
+    plan: Plan,
+    /// The step of the plan that is under way.
+    merging: Option<(Merge, Cursor)>,
     emitting: Option<Cursor>,
-    /// The only slice of the window: fired from its own accumulators.
-    single: Option<Millis>,
 }
 
 /// Slots of some accumulators that are worked off piece by piece.
 struct Cursor {
-    slice: Millis,
     slots: Vec<Slot>,
     done: usize,
 }
@@ -108,50 +88,30 @@ impl WindowAggregate {
     /// `User` for a window that [`Window::validate`] refuses or keys of a type that cannot be one.
     pub fn new(title: String, spec: &WindowAggregateSpec, input: &SchemaRef, schema: &SchemaRef, subtask: Subtask) -> Result<Self> {
         spec.window.validate().map_err(|message| DataflowError::new(title.clone(), ErrorKind::User, message))?;
-        let key_types: Vec<DataType> = (0..spec.keys.len()).map(|key| input.field(key).data_type().clone()).collect();
+        let key_types = (0..spec.keys.len()).map(|key| input.field(key).data_type().clone()).collect();
         Ok(Self {
-            merged: Merged { accumulators: Accumulators::new(&key_types, &spec.calls, Input::Insert, subtask)?, span: None },
             title,
             window: spec.window,
-            key_types,
-            calls: spec.calls.clone(),
             schema: Arc::clone(schema),
-            subtask,
-            slices: BTreeMap::new(),
+            panes: Panes::new(spec.window, key_types, spec.calls.clone(), subtask)?,
             watermark: WATERMARK_MIN,
             late_rows: 0,
             firing: None,
             ready: Ready::default(),
-            hashes: Vec::new(),
-            slots: Vec::new(),
         })
     }
 
     /// Takes in partials that all belong to one slice.
-    fn merge_run(&mut self, slice: Millis, batch: &RecordBatch) -> Result<()> {
-        let keys = self.key_types.len();
+    fn take_in(&mut self, slice: Millis, batch: &RecordBatch) -> Result<()> {
+        let keys = self.panes.keys();
         let rows = int64(batch, keys + 1, &self.title)?;
         let Some(last_end) = self.window.last_window_end(slice) else { return Ok(()) };
         if last_end - 1 <= self.watermark {
             self.late_rows += rows.iter().sum::<i64>().unsigned_abs();
             return Ok(());
         }
-        let accumulators = match self.slices.entry(slice) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(Accumulators::new(&self.key_types, &self.calls, Input::Insert, self.subtask)?)
-            }
-        };
-        let (keys, partials) = (&batch.columns()[..keys], &batch.columns()[keys + 2..]);
-        hash_columns(keys, batch.num_rows(), &mut self.hashes)?;
-        accumulators.slots(keys, &self.hashes, &mut self.slots)?;
-        accumulators.merge(&self.slots, rows, partials)?;
-        if self.merged.span.is_some_and(|span| span.start < slice && slice <= span.end) {
-            // Behind the watermark, but a longer cumulating window is still open.
-            self.merged.accumulators.slots(keys, &self.hashes, &mut self.slots)?;
-            self.merged.accumulators.merge(&self.slots, rows, partials)?;
-        }
-        Ok(())
+        let (keys, columns) = (&batch.columns()[..keys], &batch.columns()[keys + 2..]);
+        self.panes.take_in(slice, &Partials { keys, rows, columns })
     }
 
     /// Fires windows until the target is reached or the fuel of one call is used up.
@@ -160,7 +120,7 @@ impl WindowAggregate {
         let mut fuel = MERGE_ROWS_PER_CALL;
         while fuel > 0 && out.batches.is_empty() {
             let Some(current) = firing.current.as_mut() else {
-                firing.current = self.next_window(firing.target);
+                firing.current = self.next_window(firing.target)?;
                 if firing.current.is_some() {
                     fuel -= 1;
                     continue;
@@ -171,7 +131,7 @@ impl WindowAggregate {
             };
             if self.merge_some(current, &mut fuel)? && self.emit_some(current, &mut fuel, out)? {
                 self.watermark = current.span.end - 1;
-                self.drop_expired();
+                self.panes.drop_expired(self.watermark);
                 firing.current = None;
             }
         }
@@ -180,44 +140,28 @@ impl WindowAggregate {
     }
 
     /// The next window to fire, in order of end.
-    fn next_window(&mut self, target: Millis) -> Option<FiringWindow> {
-        let (first, _) = self.slices.first_key_value()?;
-        let span = self.window.first_open_window(*first, self.watermark).filter(|span| span.end - 1 <= target)?;
-        // The first slice opens the next window, so the slices up to the window's end are its slices.
-        let slices: Vec<Millis> = self.slices.range(..=span.end).rev().map(|(end, _)| *end).collect();
-        if let [single] = slices[..] {
-            return Some(FiringWindow { span, to_merge: Vec::new(), merging: None, emitting: None, single: Some(single) });
-        }
-        let held = match self.merged.span {
-            Some(held) if held.start == span.start => held.end,
-            _ => {
-                self.merged.accumulators.clear();
-                span.start
-            }
-        };
-        let to_merge = slices.into_iter().take_while(|slice| *slice > held).collect();
-        self.merged.span = Some(span);
-        Some(FiringWindow { span, to_merge, merging: None, emitting: None, single: None })
+    fn next_window(&mut self, target: Millis) -> Result<Option<FiringWindow>> {
+        // No slice opens a window before the first slice does.
+        let first = self.panes.slices.first_key_value().and_then(|(first, _)| self.window.first_open_window(*first, self.watermark));
+        let Some(span) = first.filter(|span| span.end - 1 <= target) else { return Ok(None) };
+        Ok(Some(FiringWindow { span, plan: self.panes.plan(span)?, merging: None, emitting: None }))
     }
 
-    /// Goes on merging the slices of `current`; true when all are.
+    /// Goes on merging what makes up `current`; true when all is.
     fn merge_some(&mut self, current: &mut FiringWindow, fuel: &mut usize) -> Result<bool> {
         while *fuel > 0 {
-            let Some(mut cursor) = current.merging.take() else {
-                let Some(slice) = current.to_merge.pop() else { return Ok(true) };
-                let slots = self.slices.get(&slice).map(Accumulators::live).unwrap_or_default();
-                current.merging = Some(Cursor { slice, slots, done: 0 });
+            let Some((merge, cursor)) = &mut current.merging else {
+                let Some(merge) = current.plan.merges.pop() else { return Ok(true) };
+                let slots = self.panes.get(merge.from).map(Accumulators::live).unwrap_or_default();
+                current.merging = Some((merge, Cursor { slots, done: 0 }));
                 continue;
             };
-            let Some(slice) = self.slices.get(&cursor.slice) else { continue };
             let piece = cursor.next_piece();
-            if !piece.is_empty() {
-                let keys = slice.keys(piece)?;
-                hash_columns(&keys, piece.len(), &mut self.hashes)?;
-                self.merged.accumulators.slots(&keys, &self.hashes, &mut self.slots)?;
-                self.merged.accumulators.merge(&self.slots, &slice.rows(piece), &slice.partials(piece)?)?;
+            if piece.is_empty() {
+                current.merging = None;
+            } else {
+                self.panes.merge(*merge, piece)?;
                 *fuel = fuel.saturating_sub(piece.len());
-                current.merging = Some(cursor);
             }
         }
         Ok(false)
@@ -225,17 +169,11 @@ impl WindowAggregate {
 
     /// Goes on emitting the results of `current`; true when all are out.
     fn emit_some(&mut self, current: &mut FiringWindow, fuel: &mut usize, out: &mut Output) -> Result<bool> {
-        let accumulators = match current.single {
-            Some(slice) => match self.slices.get(&slice) {
-                Some(accumulators) => accumulators,
-                None => return Ok(true),
-            },
-            None => &self.merged.accumulators,
-        };
+        let Some(accumulators) = self.panes.get(current.plan.result) else { return Ok(true) };
         let cursor = current.emitting.get_or_insert_with(|| {
             let mut slots = accumulators.live();
             accumulators.sort(&mut slots);
-            Cursor { slice: 0, slots, done: 0 }
+            Cursor { slots, done: 0 }
         });
         while *fuel > 0 && out.batches.is_empty() {
             let piece = cursor.next_piece();
@@ -256,27 +194,11 @@ impl WindowAggregate {
         }
         Ok(false)
     }
-
-    /// Forgets slices that no open window holds.
-    fn drop_expired(&mut self) {
-        while let Some(entry) = self.slices.first_entry() {
-            if !self.window.is_expired(*entry.key(), self.watermark) {
-                break;
-            }
-            entry.remove();
-        }
-        // Only cumulating windows go on from the last merge, and only within their longest window.
-        let grows = |span: Span| matches!(self.window, Window::Cumulate { max, .. } if span.end - span.start < max);
-        if !self.merged.span.is_some_and(grows) {
-            self.merged.accumulators.clear();
-            self.merged.span = None;
-        }
-    }
 }
 
 impl Operator for WindowAggregate {
     fn on_batch(&mut self, _port: usize, batch: &RecordBatch, _out: &mut Output) -> Result<Progress> {
-        let slice_column = self.key_types.len();
+        let slice_column = self.panes.keys();
         let mut batch = batch.clone();
         let mut runs = runs(int64(&batch, slice_column, &self.title)?);
         if runs.len() > MAX_RUNS {
@@ -286,7 +208,7 @@ impl Operator for WindowAggregate {
         }
         for (slice, range) in runs {
             let rows = batch.slice(range.start, range.len());
-            self.merge_run(slice, &rows)?;
+            self.take_in(slice, &rows)?;
         }
         Ok(Progress::Done)
     }
@@ -309,7 +231,7 @@ impl Operator for WindowAggregate {
     }
 
     fn stats(&self) -> OperatorStats {
-        let slices = || self.slices.values();
+        let slices = || self.panes.slices.values();
         OperatorStats {
             late_rows: self.late_rows,
             state_keys: slices().map(|slice| slice.len() as u64).sum(),

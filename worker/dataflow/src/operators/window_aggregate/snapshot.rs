@@ -12,7 +12,6 @@ use arrow::compute::{interleave_record_batch, sort_to_indices, take_record_batch
 use arrow::datatypes::{DataType, Field, Schema, UInt16Type};
 
 use super::{WindowAggregate, int64, runs};
-use crate::aggregate::{Accumulators, Input};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::snapshot::{OperatorExport, OperatorImport, SnapshotRequest, TableExport};
 use crate::time::Millis;
@@ -28,7 +27,7 @@ const MAX_EXPORT_ROWS: usize = 65_536;
 
 pub(super) fn export(operator: &mut WindowAggregate, request: &SnapshotRequest) -> OperatorExport {
     let mut tables: BTreeMap<String, Vec<(Millis, Box<dyn TableExport>)>> = BTreeMap::new();
-    for (end, slice) in &mut operator.slices {
+    for (end, slice) in &mut operator.panes.slices {
         for (name, table) in slice.export(&request.whole) {
             tables.entry(name).or_default().push((*end, table));
         }
@@ -66,10 +65,10 @@ pub(super) fn import(operator: &mut WindowAggregate, import: OperatorImport) -> 
         }
     }
     for (end, tables) in slices {
-        let mut slice = Accumulators::new(&operator.key_types, &operator.calls, Input::Insert, operator.subtask)?;
+        let mut slice = operator.panes.empty()?;
         slice.import(&tables)?;
         if !slice.is_empty() {
-            operator.slices.insert(end, slice);
+            operator.panes.slices.insert(end, slice);
         }
     }
     Ok(())
