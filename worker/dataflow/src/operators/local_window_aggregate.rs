@@ -3,6 +3,8 @@
 //! Invariants:
 //! - Holds nothing between epochs: what came in an epoch goes out when it closes, or before when there are many keys.
 //! - What is emitted depends on batch boundaries, but its merge does not: partials are order-free.
+//! - Where keys hardly repeat within an epoch, looking them up here only doubles the work of the second phase: rows then
+//!   pass as partials of one row each for some epochs, until the next sample.
 //!
 //! Not here: lateness, which only the second phase knows.
 
@@ -27,6 +29,13 @@ pub const MAX_LOCAL_KEYS: usize = 65_536;
 /// Bytes held before an early flush.
 pub const MAX_LOCAL_BYTES: usize = 64 << 20;
 
+/// Rows that show whether keys repeat.
+const SAMPLE_ROWS: usize = 4_096;
+/// Keys in 100 rows of a sample from which on rows pass without being grouped.
+const PASS_KEYS_PERCENT: usize = 80;
+/// Epochs that rows pass until the next sample.
+const PASS_EPOCHS: u32 = 64;
+
 /// See the module's documentation.
 pub struct LocalWindowAggregate {
     title: String,
@@ -36,6 +45,10 @@ pub struct LocalWindowAggregate {
     schema: SchemaRef,
     /// By (keys, slice end).
     groups: Accumulators,
+    /// Rows in `groups`.
+    rows: usize,
+    /// Epochs that rows still pass without being grouped.
+    passing: u32,
     flush: Option<Flush>,
     columns: Vec<ArrayRef>,
     hashes: Vec<u64>,
@@ -67,6 +80,8 @@ impl LocalWindowAggregate {
             time: spec.time,
             slices: spec.window.slices(),
             schema: Arc::clone(schema),
+            rows: 0,
+            passing: 0,
             flush: None,
             columns: Vec::new(),
             hashes: Vec::new(),
@@ -96,14 +111,30 @@ impl LocalWindowAggregate {
         Arc::new(Int64Array::from_iter_values(ends))
     }
 
+    /// Rows as partials of their own.
+    fn pass(&mut self, batch: &RecordBatch, out: &mut Output) -> Result<()> {
+        self.groups.append(batch.num_rows(), &mut self.slots);
+        self.groups.update(&self.slots, batch, None)?;
+        for (n, slots) in self.slots.chunks(MAX_BATCH_ROWS).enumerate() {
+            let keys = self.columns.iter().map(|column| column.slice(n * MAX_BATCH_ROWS, slots.len())).collect();
+            out.emit(self.partials(keys, slots)?);
+        }
+        self.groups.clear();
+        Ok(())
+    }
+
     fn flush(&mut self, out: &mut Output) -> Result<Progress> {
+        if self.rows >= SAMPLE_ROWS && self.groups.len() * 100 >= self.rows * PASS_KEYS_PERCENT {
+            self.passing = PASS_EPOCHS;
+        }
+        self.rows = 0;
         let slots = self.groups.live();
         self.flush = Some(Flush { slots, emitted: 0 });
         self.resume(out)
     }
 
-    fn partials(&self, slots: &[Slot]) -> Result<RecordBatch> {
-        let mut columns = self.groups.keys(slots)?;
+    /// Partials of these slots, behind their keys and slice.
+    fn partials(&self, mut columns: Vec<ArrayRef>, slots: &[Slot]) -> Result<RecordBatch> {
         columns.push(Arc::new(Int64Array::from(self.groups.rows(slots))));
         columns.extend(self.groups.partials(slots)?);
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
@@ -121,6 +152,11 @@ impl Operator for LocalWindowAggregate {
         self.columns.clear();
         self.columns.extend(self.keys.iter().map(|key| Arc::clone(batch.column(*key))));
         self.columns.push(ends);
+        if self.passing > 0 {
+            self.pass(batch, out)?;
+            return Ok(Progress::Done);
+        }
+        self.rows += batch.num_rows();
         hash_columns(&self.columns, batch.num_rows(), &mut self.hashes)?;
         self.groups.slots(&self.columns, &self.hashes, &mut self.slots)?;
         self.groups.update(&self.slots, batch, None)?;
@@ -133,7 +169,8 @@ impl Operator for LocalWindowAggregate {
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {
         let Some(Flush { slots, emitted }) = self.flush.take() else { return Ok(Progress::Done) };
         let next = slots.len().min(emitted + MAX_BATCH_ROWS);
-        out.emit(self.partials(&slots[emitted..next])?);
+        let slots_now = &slots[emitted..next];
+        out.emit(self.partials(self.groups.keys(slots_now)?, slots_now)?);
         if next == slots.len() {
             self.groups.clear();
             return Ok(Progress::Done);
@@ -143,9 +180,13 @@ impl Operator for LocalWindowAggregate {
     }
 
     fn on_epoch_end(&mut self, _end: &EpochEnd, out: &mut Output) -> Result<Progress> {
+        self.passing = self.passing.saturating_sub(1);
         if self.groups.is_empty() {
             return Ok(Progress::Done);
         }
         self.flush(out)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,9 +89,9 @@ impl TableSnapshot {
             fields.extend(parent.keys.iter().map(|key| Field::new(&key.name, key.data_type.clone(), true)));
         }
         let own = self.layout.keys.iter().skip(usize::from(self.parent.is_some()));
-        let shift = self.parent.as_ref().map_or(0, |(parent, _)| parent.keys.len() - 1);
+        let parent_keys = self.parent.as_ref().map(|(parent, _)| parent.keys.len());
         fields.extend(own.enumerate().map(|(i, key)| {
-            let name = if self.parent.is_some() { format!("k{}", i + 1 + shift) } else { key.name.clone() };
+            let name = parent_keys.map_or_else(|| key.name.clone(), |keys| format!("k{}", keys + i));
             Field::new(name, key.data_type.clone(), true)
         }));
         let values = &self.layout.values[..self.layout.persisted];

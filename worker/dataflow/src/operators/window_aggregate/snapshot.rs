@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
-use arrow::compute::{interleave_record_batch, sort_to_indices, take_record_batch};
+use arrow::array::{AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{interleave_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, UInt16Type};
 
 use super::{WindowAggregate, int64, runs};
@@ -51,9 +51,7 @@ pub(super) fn import(operator: &mut WindowAggregate, import: OperatorImport) -> 
             if !batch.schema_ref().fields().get(SLICE_INDEX).is_some_and(|field| is_slice(field)) {
                 return Err(bad("a table of the snapshot has no column for the slice"));
             }
-            // Stable within a key: a batch holds each key once.
-            let order = sort_to_indices(batch.column(SLICE_INDEX), None, None)?;
-            let mut sorted = take_record_batch(batch, &order)?;
+            let mut sorted = sorted_by_slice(batch, &operator.title)?;
             let ends = runs(int64(&sorted, SLICE_INDEX, &operator.title)?);
             sorted.remove_column(SLICE_INDEX);
             for (end, rows) in ends {
@@ -72,6 +70,17 @@ pub(super) fn import(operator: &mut WindowAggregate, import: OperatorImport) -> 
         }
     }
     Ok(())
+}
+
+/// The rows of `batch` by slice, within a slice in the order in which they were.
+fn sorted_by_slice(batch: &RecordBatch, place: &str) -> Result<RecordBatch> {
+    let ends = int64(batch, SLICE_INDEX, place)?;
+    if ends.is_sorted() {
+        return Ok(batch.clone());
+    }
+    let mut order: Vec<u32> = (0..ends.len() as u32).collect();
+    order.sort_by_key(|row| ends[*row as usize]);
+    Ok(take_record_batch(batch, &UInt32Array::from(order))?)
 }
 
 /// One table of all slices, encoded as one, ordered by key group.

@@ -128,8 +128,8 @@ fn watermarks(epochs: &[Epoch]) -> Vec<Millis> {
     let mut now = 0;
     let last = epochs.len() - 1;
     let step = |(n, epoch): (usize, &Epoch)| match n {
-        0 => WATERMARK_MIN,
         n if n == last => WATERMARK_MAX,
+        0 => WATERMARK_MIN,
         _ => {
             now += epoch.advance;
             now
