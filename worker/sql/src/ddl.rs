@@ -45,7 +45,7 @@ pub(crate) struct WatermarkDef {
 
 /// Reads on after `CREATE TABLE`.
 pub(crate) fn parse_table(parser: &mut Parser) -> Result<TableDef> {
-    parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let _ = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = simple_name(parser)?;
     let mut table = TableDef { name, columns: vec![], watermark: None, partition_by: vec![], options: BTreeMap::new() };
     syntax_result(parser.expect_token(&Token::LParen))?;
@@ -117,7 +117,7 @@ fn table_element(parser: &mut Parser, table: &mut TableDef) -> Result<()> {
         syntax_result(parser.parse_identifier())?;
     }
     if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
-        parser.parse_keywords(&[Keyword::NOT, Keyword::ENFORCED]);
+        let _ = parser.parse_keywords(&[Keyword::NOT, Keyword::ENFORCED]);
     }
     if parser.parse_keyword(Keyword::COMMENT) {
         syntax_result(parser.parse_literal_string())?;
@@ -202,7 +202,7 @@ impl TypeParser<'_, '_> {
         let ty = self.named(&word.value.to_uppercase(), token.span)?;
         let not_null = self.parser.parse_keywords(&[Keyword::NOT, Keyword::NULL]);
         if !not_null {
-            self.parser.parse_keyword(Keyword::NULL);
+            let _ = self.parser.parse_keyword(Keyword::NULL);
         }
         Ok((ty, not_null))
     }
@@ -217,7 +217,7 @@ impl TypeParser<'_, '_> {
             "BIGINT" => DataType::Int64,
             "FLOAT" => DataType::Float32,
             "DOUBLE" => {
-                self.parser.parse_keyword(Keyword::PRECISION);
+                let _ = self.parser.parse_keyword(Keyword::PRECISION);
                 DataType::Float64
             }
             "DECIMAL" | "DEC" | "NUMERIC" => {

@@ -105,7 +105,7 @@ fn is_set_bracket(parser: &mut Parser) -> bool {
         if word_is(&parser.peek_nth_token(1).token, "SET") {
             parser.next_token();
             parser.next_token();
-            parser.parse_keyword(Keyword::BEGIN);
+            let _ = parser.parse_keyword(Keyword::BEGIN);
         }
     } else if parser.peek_keyword(Keyword::END) {
         parser.next_token();
@@ -118,7 +118,7 @@ fn word_is(token: &Token, expected: &str) -> bool {
 }
 
 fn view(parser: &mut Parser) -> Result<Statement> {
-    parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let _ = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = ddl::simple_name(parser)?;
     let columns = name_list(parser)?;
     if parser.parse_keyword(Keyword::COMMENT) {

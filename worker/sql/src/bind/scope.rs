@@ -11,7 +11,7 @@ use datafusion_expr::sqlparser::{
 use crate::coerce::Typed;
 use crate::error::{Fault, Result, did_you_mean};
 use crate::functions::row;
-use crate::rel::{self, Column, Rel};
+use crate::rel::{Column, Rel};
 
 /// The input of a SELECT and how its columns are called.
 #[derive(Debug, Clone)]

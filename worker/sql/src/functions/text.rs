@@ -8,7 +8,7 @@ use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::Expr;
 use regex::Regex;
 
-use crate::coerce::{self, Typed};
+use crate::coerce::Typed;
 use crate::functions::{Text, Values, call, slices, texts, values};
 use crate::types;
 
@@ -541,9 +541,4 @@ fn overlay(args: Args<'_>) -> Result<Typed, String> {
             true
         }))
     }))
-}
-
-/// Text of any value, for functions that take all types.
-pub(crate) fn to_text(value: Typed) -> Option<Typed> {
-    coerce::cast(value, &DataType::Utf8, false)
 }
