@@ -37,6 +37,9 @@ pub(crate) mod source;
 pub(crate) mod staging;
 pub(crate) mod text_reader;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{SinkConfig, SourceConfig};
 pub use sink::FilesystemSink;
 pub use source::FilesystemSource;

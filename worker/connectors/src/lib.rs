@@ -6,6 +6,7 @@
 //! | connector | reads | writes | strongest delivery of the sink |
 //! |---|---|---|---|
 //! | [`nexmark`] | yes | | |
+//! | [`datagen`] | yes | | |
 //! | [`filesystem`] | yes | yes | exactly once |
 //! | [`print`] | | yes | at least once (a debugging sink: allowed in every job) |
 //! | [`blackhole`] | | yes | exactly once (nothing is kept) |
@@ -17,6 +18,7 @@
 //! - Options are read in one place ([`options`]), which knows every name, so a misspelt one never passes unseen.
 
 pub mod blackhole;
+pub mod datagen;
 pub mod environment;
 pub mod filesystem;
 pub mod format;
@@ -24,7 +26,11 @@ pub mod nexmark;
 pub mod options;
 pub mod print;
 pub mod registry;
+mod sequence;
 mod text;
+
+#[cfg(test)]
+mod testing;
 
 pub use environment::Environment;
 pub use registry::{accepts_changelog, check, connectors};

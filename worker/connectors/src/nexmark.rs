@@ -38,25 +38,23 @@
 //! of the proportions (50 by default); split `s` holds the groups `g` with `g % splits == s`. A split's offset is the
 //! number of its next event.
 
-pub mod config;
-pub mod generator;
+pub(crate) mod config;
+pub(crate) mod generator;
 mod strings;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
+use rheos_dataflow::error::Result;
 use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
 use tokio::runtime::Handle;
 
 pub use config::Config;
 
 use crate::environment::Environment;
-use generator::{Generator, Span};
-
-/// A paced reader sleeps at least this long, so that its batches hold more than a row.
-const PACE_GRAIN: Duration = Duration::from_millis(20);
+use crate::sequence::Pace;
+use generator::Generator;
 
 /// See the module's documentation.
 pub struct NexmarkSource {
@@ -75,31 +73,13 @@ impl NexmarkSource {
 
 impl Source for NexmarkSource {
     fn discover(&self) -> Result<Vec<SplitId>> {
-        Ok((0..self.config.splits).map(|split| split.to_string()).collect())
+        Ok(self.config.blocks().ids())
     }
 
     fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>> {
-        let index = split.parse::<u64>().ok().filter(|index| *index < self.config.splits);
-        let index = index.ok_or_else(|| {
-            let splits = self.config.splits;
-            let message = format!("the checkpoint holds split '{split}', but there are {splits} splits; was option 'splits' changed?");
-            DataflowError::new("nexmark", ErrorKind::State, message)
-        })?;
-        let group_rows = self.config.group_rows();
-        let next = match offset {
-            None => index * group_rows,
-            Some(offset) => {
-                let next = offset.as_u64().filter(|n| n / group_rows % self.config.splits == index);
-                next.ok_or_else(|| {
-                    let message = format!("offset {offset} is not one of split '{split}'; were the proportions or 'splits' changed?");
-                    DataflowError::new("nexmark", ErrorKind::State, message)
-                })?
-            }
-        };
-        let pace = self.config.rows_per_second.map(|rate| {
-            let round = group_rows * self.config.splits;
-            Pace { rate, started: Instant::now(), first: next / round * round, woken: Arc::default(), runtime: self.runtime.clone(), waker }
-        });
+        let blocks = self.config.blocks();
+        let next = blocks.open("nexmark", split, offset)?;
+        let pace = self.config.rows_per_second.map(|rate| Pace::new(rate, blocks.round_of(next), self.runtime.clone(), waker));
         Ok(Box::new(Reader { generator: Arc::clone(&self.generator), config: self.config.clone(), next, pace }))
     }
 }
@@ -117,9 +97,8 @@ impl SplitReader for Reader {
         if self.next >= self.config.events {
             return Ok(if self.config.keep_alive { Read::Pending } else { Read::End });
         }
-        let due = self.pace.as_ref().map_or(u64::MAX, Pace::due);
-        let limit = self.config.events.min(due);
-        let (spans, next) = self.spans(rows.max(1) as u64, limit);
+        let limit = self.config.events.min(self.pace.as_ref().map_or(u64::MAX, Pace::due));
+        let (spans, next) = self.config.blocks().spans(self.next, rows.max(1) as u64, limit);
         if spans.is_empty() {
             if let Some(pace) = &self.pace {
                 pace.wake_at(self.next);
@@ -135,60 +114,6 @@ impl SplitReader for Reader {
     }
 
     fn backlog(&self) -> Option<u64> {
-        // Of this split: whole rounds of all splits hold one group each of it.
-        (self.config.events != u64::MAX).then(|| self.config.events.saturating_sub(self.next) / self.config.splits)
-    }
-}
-
-impl Reader {
-    /// The next events of this split, about `rows` and none from `limit` on; and the number of the event behind them.
-    fn spans(&self, rows: u64, limit: u64) -> (Vec<Span>, u64) {
-        let group_rows = self.config.group_rows();
-        let mut spans = Vec::with_capacity((rows / group_rows) as usize + 2);
-        let (mut next, mut left) = (self.next, rows);
-        while left > 0 && next < limit {
-            let group = next / group_rows;
-            let from = next - group * group_rows;
-            let to = group_rows.min(limit - group * group_rows);
-            spans.push(Span { group, from: from as u32, to: to as u32 });
-            left = left.saturating_sub(to - from);
-            next = if to == group_rows { (group + self.config.splits) * group_rows } else { group * group_rows + to };
-        }
-        (spans, next)
-    }
-}
-
-/// Holds a reader to `rows-per-second`: event `first + k` is due `k / rate` seconds after the reader was opened.
-struct Pace {
-    rate: f64,
-    started: Instant,
-    first: u64,
-    /// A wake-up is under way.
-    woken: Arc<AtomicBool>,
-    runtime: Handle,
-    waker: Waker,
-}
-
-impl Pace {
-    /// Events below this number are due.
-    fn due(&self) -> u64 {
-        self.first.saturating_add((self.started.elapsed().as_secs_f64() * self.rate) as u64)
-    }
-
-    /// Calls the waker when event `number` is due.
-    fn wake_at(&self, number: u64) {
-        if self.woken.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let after = Duration::try_from_secs_f64((number + 1).saturating_sub(self.first) as f64 / self.rate);
-        let at = after.ok().and_then(|after| self.started.checked_add(after));
-        let Some(at) = at else { return };
-        let at = at.max(Instant::now() + PACE_GRAIN);
-        let (woken, waker) = (Arc::clone(&self.woken), Waker::clone(&self.waker));
-        self.runtime.spawn(async move {
-            tokio::time::sleep_until(at.into()).await;
-            woken.store(false, Ordering::Release);
-            waker();
-        });
+        (self.config.events != u64::MAX).then(|| self.config.blocks().backlog(self.next, self.config.events))
     }
 }

@@ -107,6 +107,11 @@ impl<'a> Options<'a> {
         self.parsed(name, "a duration such as '10 s', '500 ms' or '1 min'", parse_duration)
     }
 
+    /// A point in time, UTC, as ms since 1970: `2015-07-15 00:00:00`.
+    pub fn time(&mut self, name: &str, default: i64) -> i64 {
+        self.parsed(name, "a time such as '2015-07-15 00:00:00'", parse_time).unwrap_or(default)
+    }
+
     /// A number of bytes in Flink's form: `128mb`, `64 kb`, `200b`.
     pub fn bytes(&mut self, name: &str, default: u64) -> u64 {
         self.parsed(name, "a size such as '128mb', '64 kb' or '200b'", parse_bytes).unwrap_or(default)
@@ -191,6 +196,12 @@ fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(nanos).map(Duration::from_nanos)
+}
+
+fn parse_time(text: &str) -> Option<i64> {
+    let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f"];
+    let time = formats.iter().find_map(|format| chrono::NaiveDateTime::parse_from_str(text, format).ok())?;
+    Some(time.and_utc().timestamp_millis())
 }
 
 fn parse_bytes(text: &str) -> Option<u64> {

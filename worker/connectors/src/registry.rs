@@ -11,15 +11,16 @@ use rheos_dataflow::stage::Connectors;
 
 use crate::environment::Environment;
 use crate::options::{Options, Problems, closest};
-use crate::{blackhole, filesystem, nexmark, print};
+use crate::{blackhole, datagen, filesystem, nexmark, print};
 
 /// Connectors that can be read.
-const SOURCES: &[&str] = &["filesystem", "nexmark"];
+const SOURCES: &[&str] = &["datagen", "filesystem", "nexmark"];
 /// Connectors that can be written.
 const SINKS: &[&str] = &["blackhole", "filesystem", "print"];
 
 /// A source table whose options and columns are right.
 enum SourceConfig {
+    Datagen(datagen::Config),
     Filesystem(filesystem::SourceConfig),
     Nexmark(nexmark::Config),
 }
@@ -115,6 +116,7 @@ fn no_connector(table: &str, given: &BTreeMap<String, String>, role: &str, list:
 
 fn source_config(spec: &SourceSpec) -> Result<SourceConfig, Problems> {
     match spec.options.get("connector").map(String::as_str) {
+        Some("datagen") => datagen::Config::parse(spec).map(SourceConfig::Datagen),
         Some("filesystem") => filesystem::SourceConfig::parse(spec).map(SourceConfig::Filesystem),
         Some("nexmark") => nexmark::Config::parse(spec).map(SourceConfig::Nexmark),
         _ => Err(no_connector(&spec.table, &spec.options, "read", SOURCES, SINKS)),
@@ -133,6 +135,7 @@ fn sink_config(spec: &SinkSpec) -> Result<SinkConfig, Problems> {
 impl SourceConfig {
     fn build(self, environment: &Environment) -> Result<Arc<dyn Source>> {
         Ok(match self {
+            Self::Datagen(config) => Arc::new(datagen::DatagenSource::new(config, environment)),
             Self::Filesystem(config) => Arc::new(filesystem::FilesystemSource::new(config, environment)?),
             Self::Nexmark(config) => Arc::new(nexmark::NexmarkSource::new(config, environment)),
         })

@@ -4,6 +4,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use rheos_dataflow::graph::SourceSpec;
 
 use crate::options::{Options, Problems, closest};
+use crate::sequence::Blocks;
 
 /// Event time of the first event, unless told: 2015-07-15T00:00:00Z, ms.
 const BASE_TIME: i64 = 1_436_918_400_000;
@@ -57,7 +58,7 @@ pub struct Config {
 
 /// A type of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventType {
+pub(crate) enum EventType {
     /// A new person, `event_type` 0.
     Person,
     /// A new auction, `event_type` 1.
@@ -76,6 +77,11 @@ impl Config {
         options.without_effect(&["rate.shape", "rate.period", "rate.limited"]);
         options.finish()?;
         Ok(config)
+    }
+
+    /// How events are dealt to splits: by groups.
+    pub(crate) fn blocks(&self) -> Blocks {
+        Blocks { rows: self.group_rows(), splits: self.splits }
     }
 
     /// Events of one round of the proportions.
@@ -126,21 +132,15 @@ fn read(options: &mut Options<'_>, spec: &SourceSpec) -> Config {
         hot_auctions: ratio(options, "bid.hot-ratio.auctions", 2),
         hot_bidders: ratio(options, "bid.hot-ratio.bidders", 4),
         hot_sellers: ratio(options, "auction.hot-ratio.sellers", 4),
-        base_time: options.parsed("base-time", "a time such as '2015-07-15 00:00:00'", parse_time).unwrap_or(BASE_TIME),
+        base_time: options.time("base-time", BASE_TIME),
         seed: options.integer("seed", 0, natural) as u64,
         splits: splits.min(events.div_ceil(group_rows)).max(1),
         schema: SchemaRef::clone(&spec.physical),
     }
 }
 
-fn parse_time(text: &str) -> Option<i64> {
-    let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f"];
-    let time = formats.iter().find_map(|format| chrono::NaiveDateTime::parse_from_str(text, format).ok())?;
-    Some(time.and_utc().timestamp_millis())
-}
-
 /// Type of a field of `event`, by name; `None` when there is no such field.
-pub fn field_type(event: EventType, name: &str) -> Option<DataType> {
+fn field_type(event: EventType, name: &str) -> Option<DataType> {
     let timestamp = DataType::Timestamp(TimeUnit::Millisecond, None);
     let (numbers, times): (&[&str], &[&str]) = match event {
         EventType::Person => (&["id"], &["dateTime"]),
@@ -165,7 +165,7 @@ fn text_fields(event: EventType) -> &'static [&'static str] {
 }
 
 /// The event type whose fields the column `name` holds.
-pub fn event_of(name: &str) -> Option<EventType> {
+pub(crate) fn event_of(name: &str) -> Option<EventType> {
     match name {
         "person" => Some(EventType::Person),
         "auction" => Some(EventType::Auction),

@@ -21,6 +21,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use rheos_dataflow::error::Result;
 
 use super::config::{Config, EventType, event_of};
+use crate::sequence::{Span, draw};
 use super::strings::{CITIES, FIRST_NAMES, LAST_NAMES, LONGEST_SLICE, STATES, Strings, below, extra_length};
 
 /// Ids of auctions and persons begin here.
@@ -37,25 +38,6 @@ const ACTIVE_PERSONS: i64 = 1_000;
 const ID_LEAD: i64 = 10;
 /// One id in so many is hot.
 const HOT_EVERY: i64 = 100;
-
-/// Events `from..to` of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// The group.
-    pub group: u64,
-    /// First position in the group.
-    pub from: u32,
-    /// Position behind the last.
-    pub to: u32,
-}
-
-/// 64 bits that are a function of `salt` and `n`.
-#[inline]
-pub(super) fn draw(salt: u64, n: u64) -> u64 {
-    let x = n.wrapping_mul(0xa076_1d64_78bd_642f).wrapping_add(salt);
-    let product = u128::from(x) * u128::from(x ^ 0xe703_7ed1_a0b4_28db);
-    (product >> 64) as u64 ^ product as u64
-}
 
 /// A field of an event; its number keeps its random numbers apart from the others'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +79,7 @@ enum Column {
 
 /// Makes the events of one table.
 #[derive(Debug)]
-pub struct Generator {
+pub(crate) struct Generator {
     config: Config,
     columns: Vec<Column>,
     strings: Strings,
@@ -124,7 +106,7 @@ struct Run {
 
 impl Generator {
     /// A generator of the columns that `config` asks for; the configuration was checked.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let columns = config.schema.fields().iter().map(|field| column(field)).collect();
         Self { config: config.clone(), columns, strings: Strings::new(config.seed), prices: Prices::new() }
     }
@@ -133,7 +115,7 @@ impl Generator {
     ///
     /// # Errors
     /// A schema that was not checked.
-    pub fn batch(&self, spans: &[Span]) -> Result<RecordBatch> {
+    pub(crate) fn batch(&self, spans: &[Span]) -> Result<RecordBatch> {
         let (persons, auctions, bids) = (self.config.persons, self.config.auctions, self.config.bids);
         let mut start = 0;
         let mut run = |from: u64, to: u64| {
@@ -168,7 +150,7 @@ impl Generator {
         let group_rows = self.config.group_rows();
         let parts = spans.iter().filter_map(|span| {
             let (low, high) = (from.max(u64::from(span.from)), to.min(u64::from(span.to)));
-            (low < high).then(|| Part { group: span.group, first: span.group * group_rows + low, index: low - from, count: high - low })
+            (low < high).then(|| Part { group: span.block, first: span.block * group_rows + low, index: low - from, count: high - low })
         });
         let parts: Vec<Part> = parts.collect();
         let rows = parts.iter().map(|part| part.count as usize).sum();

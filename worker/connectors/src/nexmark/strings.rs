@@ -3,7 +3,7 @@
 //! The reference generators draw each letter of a string; here a string is a slice, at a drawn place, of a pool of
 //! letters that was drawn once, as the reference does for `extra`. Length and alphabet are the same.
 
-use super::generator::draw;
+use crate::sequence::draw;
 
 /// Size of each pool of letters, bytes; a power of two.
 const POOL_BYTES: usize = 64 * 1024;
