@@ -61,7 +61,12 @@ fn measure(name: &str, columns: Vec<Field>, events: u64, environment: &Environme
         });
     }
     let seconds = started.elapsed().as_secs_f64();
-    println!("{name:<34} {:>6.1} ns/event {:>6.1} M events/s {:>6.0} bytes/event", seconds * 1e9 / rows as f64, rows as f64 / seconds / 1e6, bytes as f64 / rows as f64);
+    println!(
+        "{name:<34} {:>6.1} ns/event {:>6.1} M events/s {:>6.0} bytes/event",
+        seconds * 1e9 / rows as f64,
+        rows as f64 / seconds / 1e6,
+        bytes as f64 / rows as f64
+    );
 }
 
 fn main() {
@@ -83,13 +88,17 @@ fn main() {
     measure("bid: auction, price", vec![fields("bid", &["auction", "price"])], events, &environment);
     let q0 = ["auction", "bidder", "price", "dateTime", "extra"];
     measure("bid: the five columns of q0", vec![fields("bid", &q0)], events, &environment);
-    measure("q0 with event_type and all times", vec![event_type(), time("person"), time("auction"), fields("bid", &q0)], events, &environment);
+    measure(
+        "q0 with event_type and all times",
+        vec![event_type(), time("person"), time("auction"), fields("bid", &q0)],
+        events,
+        &environment,
+    );
     let bid = ["auction", "bidder", "price", "channel", "url", "dateTime", "extra"];
     measure("bid, whole", vec![fields("bid", &bid)], events, &environment);
     let person = ["id", "name", "emailAddress", "creditCard", "city", "state", "dateTime", "extra"];
     measure("person, whole", vec![fields("person", &person)], events, &environment);
-    let auction =
-        ["id", "itemName", "description", "initialBid", "reserve", "dateTime", "expires", "seller", "category", "extra"];
+    let auction = ["id", "itemName", "description", "initialBid", "reserve", "dateTime", "expires", "seller", "category", "extra"];
     measure("auction, whole", vec![fields("auction", &auction)], events, &environment);
     let all = vec![event_type(), fields("person", &person), fields("auction", &auction), fields("bid", &bid)];
     measure("everything", all, events, &environment);

@@ -74,12 +74,24 @@ struct Column {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     /// Whole numbers (of decimals: unscaled).
-    Integers { min: i64, max: i64 },
-    Floats { min: f64, max: f64 },
+    Integers {
+        min: i64,
+        max: i64,
+    },
+    Floats {
+        min: f64,
+        max: f64,
+    },
     Booleans,
-    Times { past_ms: u64 },
-    Texts { length: usize },
-    Sequence { start: i64 },
+    Times {
+        past_ms: u64,
+    },
+    Texts {
+        length: usize,
+    },
+    Sequence {
+        start: i64,
+    },
 }
 
 impl Config {

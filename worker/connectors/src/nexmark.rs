@@ -40,9 +40,11 @@
 
 pub(crate) mod config;
 pub(crate) mod generator;
+mod numbers;
 mod strings;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::sync::Arc;
 

@@ -98,7 +98,9 @@ pub(crate) struct Opened {
 impl Opened {
     pub(crate) fn new(source: &dyn Source, split: &SplitId, offset: Option<&serde_json::Value>) -> rheos_dataflow::error::Result<Self> {
         let (sender, woken) = channel();
-        let waker: Waker = Arc::new(move || drop(sender.send(())));
+        let waker: Waker = Arc::new(move || {
+            let _ = sender.send(());
+        });
         source.open(split, offset, waker).map(|reader| Self { reader, woken })
     }
 

@@ -27,7 +27,11 @@ fn gzip(content: impl AsRef<[u8]>) -> Vec<u8> {
 /// A place in a store in memory.
 fn remote() -> (Arc<InMemory>, Location) {
     let store = Arc::new(InMemory::new());
-    let remote =
-        Remote { store: Arc::clone(&store) as Arc<dyn object_store::ObjectStore>, prefix: "data".into(), runtime: runtime(), shown: "s3://bucket/data".to_owned() };
+    let remote = Remote {
+        store: Arc::clone(&store) as Arc<dyn object_store::ObjectStore>,
+        prefix: "data".into(),
+        runtime: runtime(),
+        shown: "s3://bucket/data".to_owned(),
+    };
     (store, Location::Remote(remote))
 }

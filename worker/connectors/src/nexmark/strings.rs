@@ -95,6 +95,14 @@ impl Strings {
         &self.letters[from..from + length]
     }
 
+    /// `W` letters.
+    #[inline]
+    pub(super) fn window<const W: usize>(&self, r: u64) -> &[u8; W] {
+        let from = r as usize & (POOL_BYTES - 1);
+        // The pool is longer than any window's end, so there is always a first chunk.
+        self.letters[from..].first_chunk().unwrap_or(&[b'a'; W])
+    }
+
     /// Letters with spaces, from 3 to less than `longest` characters, trimmed.
     pub(super) fn words(&self, r: u64, longest: u64) -> &[u8] {
         let length = SHORTEST + below(r, longest - SHORTEST);

@@ -306,7 +306,8 @@ fn many_partitions_do_not_keep_many_files_open() {
 
 fn written(format: &str, options: &[(&str, &str)], columns: &SchemaRef, batch: Vec<ArrayRef>) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let given: Vec<_> = [("connector", "filesystem"), ("path", "out"), ("format", format)].into_iter().chain(options.iter().copied()).collect();
+    let given: Vec<_> =
+        [("connector", "filesystem"), ("path", "out"), ("format", format)].into_iter().chain(options.iter().copied()).collect();
     let config = SinkConfig::parse(&sink_spec(&given, columns, &[])).unwrap();
     let location = Location::Local(folder.path().join("out"));
     let sink = FilesystemSink::at(config, &id(), location.clone(), runtime());

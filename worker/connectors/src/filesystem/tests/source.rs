@@ -72,17 +72,30 @@ fn csv_quirks_of_real_files_are_read() {
     let content = "\u{feff}year,carrier,delay,day,at\n2013,UA,2,1,2013-01-01T10:00:00Z\n2013,NA,NA,1,2013-01-01T10:00:00Z\n";
     let found = rows("flights.csv", content, &options, FLIGHTS).unwrap();
     assert_eq!(found, ["1, 2.0, UA, 2013-01-01T10:00", "1, null, null, 2013-01-01T10:00"]);
-    let found = rows("a.csv", "# note\n1;'x;y'\n#2;z\n", &[("format", "csv"), ("csv.field-delimiter", ";"), ("csv.quote-character", "'"), ("csv.allow-comments", "true")], &[("n", "INT"), ("s", "STRING")]);
+    let found = rows(
+        "a.csv",
+        "# note\n1;'x;y'\n#2;z\n",
+        &[("format", "csv"), ("csv.field-delimiter", ";"), ("csv.quote-character", "'"), ("csv.allow-comments", "true")],
+        &[("n", "INT"), ("s", "STRING")],
+    );
     assert_eq!(found.unwrap(), ["1, x;y"]);
-    let found = rows("a.csv", "title of the file\n1\t\"\n", &[("format", "csv"), ("csv.field-delimiter", "\\t"), ("csv.disable-quote-character", "true"), ("csv.ignore-first-line", "true")], &[("n", "INT"), ("s", "STRING")]);
-    assert_eq!(found.unwrap_err().message.contains("expected 2 fields, found 1"), false);
+    let found = rows(
+        "a.csv",
+        "title of the file\n1\t\"\n",
+        &[("format", "csv"), ("csv.field-delimiter", "\\t"), ("csv.disable-quote-character", "true"), ("csv.ignore-first-line", "true")],
+        &[("n", "INT"), ("s", "STRING")],
+    );
+    assert_eq!(found.unwrap(), ["1, \""]);
 }
 
 #[test]
 fn csv_errors_tell_file_line_column_text_and_what_is_right() {
     let cases: [(&[u8], &str); 7] = [
         (b"1,2,UA,2013-01-01\nx1,2,UA,2013-01-01\n", "a.csv, line 2 (record 2): column 'day': expected INT, found 'x1'. To leave such"),
-        (b"1,2,\"U\nA\",2013-01-01\n1,2,UA,noon\n", "line 3 (record 2): column 'at': expected TIMESTAMP such as 2013-01-31 10:00:00, found 'noon'"),
+        (
+            b"1,2,\"U\nA\",2013-01-01\n1,2,UA,noon\n",
+            "line 3 (record 2): column 'at': expected TIMESTAMP such as 2013-01-31 10:00:00, found 'noon'",
+        ),
         (b"1,2,UA\n", "line 1 (record 1): expected 4 fields, found 3: 1,2,UA"),
         (b"99999999999,2,UA,2013-01-01\n", "column 'day': expected INT, found '99999999999'"),
         (b"1,2,\xff\xfe,2013-01-01\n", "column 'carrier': expected text in UTF-8, found"),
@@ -183,7 +196,12 @@ fn gzip_is_known_by_its_ending_and_refused_when_cut_off() {
     assert_eq!(rows("a", &packed, &[("format", "csv"), ("compression", "gzip")], &columns).unwrap().len(), 50_000);
     let two = [packed.clone(), gzip("50000\n")].concat();
     assert_eq!(rows("a.csv.gz", two, &[("format", "csv")], &columns).unwrap().len(), 50_001);
-    for bad in [&packed[..packed.len() / 2], &packed[..packed.len() - 4], b"not gzip at all", &[&packed[..200], b"rubbish", &packed[200..]].concat()] {
+    for bad in [
+        &packed[..packed.len() / 2],
+        &packed[..packed.len() - 4],
+        b"not gzip at all",
+        &[&packed[..200], b"rubbish", &packed[200..]].concat(),
+    ] {
         let error = rows("a.csv.gz", bad, &[("format", "csv"), ("format.on-error", "skip")], &columns).unwrap_err();
         assert!(error.kind == ErrorKind::Data && error.message.contains("the gzip data is corrupt or cut off"), "{error}");
     }
@@ -205,7 +223,9 @@ fn records_hold_at_the_limit_and_not_beyond() {
 #[test]
 fn files_are_read_by_name_and_hidden_ones_are_not() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, content) in [("b.csv", "2\n"), ("a.csv", "1\n"), ("sub/c.csv", "3\n"), (".hidden", "x\n"), ("_staging/d.csv", "x\n"), (".staging/e", "x\n")] {
+    for (name, content) in
+        [("b.csv", "2\n"), ("a.csv", "1\n"), ("sub/c.csv", "3\n"), (".hidden", "x\n"), ("_staging/d.csv", "x\n"), (".staging/e", "x\n")]
+    {
         write(folder.path(), &format!("in/{name}"), content);
     }
     let of = |options: &[(&str, &str)]| source(folder.path(), options, &[("n", "INT")]);
@@ -239,7 +259,11 @@ fn a_file_that_shrank_is_refused() {
 fn pruned_columns_are_the_same_as_among_all() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "in/a.csv", "1,2,UA,2013-01-01\n3,4,AA,2013-01-02\n");
-    write(folder.path(), "json/a.json", "{\"day\": 1, \"delay\": 2, \"carrier\": \"UA\"}\n{\"carrier\": \"AA\", \"delay\": 4, \"at\": \"rubbish\"}\n");
+    write(
+        folder.path(),
+        "json/a.json",
+        "{\"day\": 1, \"delay\": 2, \"carrier\": \"UA\"}\n{\"carrier\": \"AA\", \"delay\": 4, \"at\": \"rubbish\"}\n",
+    );
     let declared = schema(FLIGHTS);
     let wanted = schema(&[("carrier", "STRING"), ("delay", "DOUBLE")]);
     for (format, path) in [("csv", "in"), ("json", "json")] {
@@ -291,7 +315,12 @@ fn parquet_row_groups_are_splits() {
 fn a_store_gives_the_same_rows_as_a_folder() {
     let (store, location) = remote();
     let text: String = (0..3000).map(|n| format!("{n},text {n}\n")).collect();
-    let puts = [("data/a.csv", text.clone().into_bytes()), ("data/b.csv.gz", gzip(&text)), ("data/_staging/x", b"x".to_vec()), ("other", b"x".to_vec())];
+    let puts = [
+        ("data/a.csv", text.clone().into_bytes()),
+        ("data/b.csv.gz", gzip(&text)),
+        ("data/_staging/x", b"x".to_vec()),
+        ("other", b"x".to_vec()),
+    ];
     let parquet = [("data/a.parquet", parquet_file(3000, 1000))];
     let columns = schema(&[("n", "BIGINT"), ("s", "STRING")]);
     for (format, objects) in [("csv", &puts[..]), ("parquet", &parquet[..])] {
