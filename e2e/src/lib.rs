@@ -1,1 +1,3 @@
 //! End-to-end tests, faults, oracles and benches.
+
+pub mod s3;
