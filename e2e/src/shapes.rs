@@ -1,0 +1,163 @@
+//! [pure] The jobs that the tests run: one for each shape of state, over the same Nexmark events.
+
+/// The Nexmark table as Flink's script declares it, with the source's options filled in.
+const SOURCE: &str = "
+CREATE TABLE nexmark (
+  event_type INT,
+  person ROW<id BIGINT, name VARCHAR, emailAddress VARCHAR, creditCard VARCHAR, city VARCHAR, state VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
+  auction ROW<id BIGINT, itemName VARCHAR, description VARCHAR, initialBid BIGINT, reserve BIGINT, `dateTime` TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra VARCHAR>,
+  bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
+  `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END,
+  WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
+) WITH ('connector' = 'nexmark', $OPTIONS);
+CREATE VIEW bid AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM nexmark WHERE event_type = 2;
+CREATE VIEW person AS SELECT person.id, person.name, person.city, person.state, `dateTime` FROM nexmark WHERE event_type = 0;
+CREATE VIEW auction AS SELECT auction.id, auction.initialBid, auction.seller, auction.category, `dateTime` FROM nexmark WHERE event_type = 1;
+";
+
+/// One job.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// For messages and folders.
+    pub name: &'static str,
+    /// Tables written: name and columns. Their folders have the same names.
+    pub sinks: &'static [(&'static str, &'static str)],
+    /// Whether the sinks take change-logs.
+    pub changelog: bool,
+    /// The `INSERT`s.
+    pub inserts: &'static str,
+}
+
+/// All shapes.
+pub const SHAPES: &[Shape] = &[
+    Shape {
+        name: "filter",
+        sinks: &[("out", "auction BIGINT, price DECIMAL(23, 3), url VARCHAR")],
+        changelog: false,
+        inserts: "INSERT INTO out SELECT auction, 0.908 * price, url FROM bid WHERE MOD(auction, 7) = 0;",
+    },
+    Shape {
+        name: "tumble",
+        sinks: &[("out", "auction BIGINT, num BIGINT, total BIGINT, top BIGINT, mean DOUBLE, starttime TIMESTAMP(3)")],
+        changelog: false,
+        inserts: "INSERT INTO out SELECT auction, COUNT(*), SUM(price), MAX(price), AVG(CAST(price AS DOUBLE)), window_start
+            FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND)) GROUP BY auction, window_start, window_end;",
+    },
+    Shape {
+        name: "hop",
+        sinks: &[("out", "auction BIGINT, num BIGINT, starttime TIMESTAMP(3), endtime TIMESTAMP(3)")],
+        changelog: false,
+        inserts: "INSERT INTO out SELECT auction, COUNT(*), window_start, window_end
+            FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' SECOND, INTERVAL '5' SECOND)) GROUP BY auction, window_start, window_end;",
+    },
+    Shape {
+        name: "cumulate",
+        sinks: &[("out", "bidder BIGINT, low BIGINT, total BIGINT, endtime TIMESTAMP(3)")],
+        changelog: false,
+        inserts: "INSERT INTO out SELECT bidder, MIN(price), SUM(price), window_end
+            FROM TABLE(CUMULATE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' SECOND, INTERVAL '4' SECOND)) GROUP BY bidder, window_start, window_end;",
+    },
+    Shape {
+        name: "distinct",
+        sinks: &[("out", "channel VARCHAR, bidders BIGINT, dear BIGINT, starttime TIMESTAMP(3)")],
+        changelog: false,
+        inserts: "INSERT INTO out SELECT channel, COUNT(DISTINCT bidder), COUNT(DISTINCT auction) FILTER (WHERE price > 10000), window_start
+            FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '3' SECOND)) GROUP BY channel, window_start, window_end;",
+    },
+    Shape {
+        name: "group",
+        sinks: &[("out", "bidder BIGINT, num BIGINT, total BIGINT, auctions BIGINT")],
+        changelog: true,
+        inserts: "INSERT INTO out SELECT bidder, COUNT(*), SUM(price), COUNT(DISTINCT auction) FROM bid GROUP BY bidder;",
+    },
+    Shape {
+        name: "group-over-group",
+        sinks: &[("out", "bids BIGINT, bidders BIGINT, richest BIGINT")],
+        changelog: true,
+        inserts: "INSERT INTO out SELECT num, COUNT(*), MAX(top) FROM (SELECT bidder, COUNT(*) AS num, MAX(price) AS top FROM bid GROUP BY bidder) GROUP BY num;",
+    },
+    Shape {
+        name: "union",
+        sinks: &[("out", "id BIGINT, kind VARCHAR, num BIGINT, starttime TIMESTAMP(3)")],
+        changelog: false,
+        inserts: "INSERT INTO out SELECT id, kind, COUNT(*), window_start FROM TABLE(TUMBLE(TABLE things, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND))
+            GROUP BY id, kind, window_start, window_end;",
+    },
+    Shape {
+        name: "two-sinks",
+        sinks: &[("people", "id BIGINT, name VARCHAR, city VARCHAR"), ("counts", "category BIGINT, num BIGINT, starttime TIMESTAMP(3)")],
+        changelog: false,
+        inserts: "INSERT INTO people SELECT id, UPPER(name), city FROM person WHERE state = 'OR';
+            INSERT INTO counts SELECT category, COUNT(*), window_start FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(`dateTime`), INTERVAL '2' SECOND))
+            GROUP BY category, window_start, window_end;",
+    },
+];
+
+/// The view that the `union` shape reads.
+const UNION_VIEW: &str = "CREATE VIEW things AS
+    SELECT MOD(auction, 50) AS id, 'bid' AS kind, `dateTime` FROM bid
+    UNION ALL SELECT MOD(id, 50), 'person', `dateTime` FROM person
+    UNION ALL SELECT MOD(id, 50), 'auction', `dateTime` FROM auction;\n";
+
+/// How much a job reads and how it runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Events in all.
+    pub events: u64,
+    /// Pace; `None`: as fast as it goes.
+    pub events_per_second: Option<u64>,
+    /// Workers.
+    pub parallelism: u32,
+    /// Between checkpoints, ms.
+    pub checkpoint_ms: u32,
+    /// Where checkpoints go; `None`: the data folder.
+    pub storage: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { events: 200_000, events_per_second: None, parallelism: 2, checkpoint_ms: 200, storage: None }
+    }
+}
+
+impl Shape {
+    /// The shape of this name.
+    pub fn named(name: &str) -> Option<&'static Shape> {
+        SHAPES.iter().find(|shape| shape.name == name)
+    }
+
+    /// The SQL, writing below the manifest's folder.
+    pub fn sql(&self, settings: &Settings) -> String {
+        let mut options = format!("'next-event.rate' = '10000', 'events.num' = '{}'", settings.events);
+        if let Some(pace) = settings.events_per_second {
+            options.push_str(&format!(", 'rows-per-second' = '{pace}'"));
+        }
+        let mut sql = SOURCE.replace("$OPTIONS", &options);
+        if self.name == "union" {
+            sql.push_str(UNION_VIEW);
+        }
+        let format = if self.changelog { "debezium-json" } else { "json" };
+        for (table, columns) in self.sinks {
+            sql.push_str(&format!(
+                "CREATE TABLE {table} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{table}', 'format' = '{format}');\n"
+            ));
+        }
+        sql + self.inserts
+    }
+
+    /// The manifest.
+    pub fn manifest(&self, settings: &Settings) -> String {
+        manifest(self.name, &self.sql(settings), settings)
+    }
+}
+
+/// A manifest around any SQL.
+pub fn manifest(name: &str, sql: &str, settings: &Settings) -> String {
+    let sql: String = sql.trim().lines().map(|line| format!("    {line}\n")).collect();
+    let storage = settings.storage.as_ref().map(|storage| format!("    storage: {storage}\n")).unwrap_or_default();
+    format!(
+        "apiVersion: rheos.dev/v1alpha1\nkind: StreamJob\nmetadata:\n  name: {name}\nspec:\n  parallelism: {}\n  maxParallelism: 64\n  \
+         checkpoint:\n    interval: {}ms\n{storage}  restart:\n    maxRestarts: 1000\n    backoff: {{initial: 10ms, max: 100ms}}\n  sql: |\n{sql}",
+        settings.parallelism, settings.checkpoint_ms
+    )
+}
