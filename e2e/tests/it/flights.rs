@@ -1,0 +1,2 @@
+//! Real data: the flights example against SQLite.
+

@@ -1,0 +1,47 @@
+//! Memory stays under a stated bound, whatever a sink or a fan-out does.
+
+use rheos_e2e::shapes::{Settings, Shape, manifest};
+use rheos_e2e::worker::Job;
+
+use crate::support::block_on;
+
+/// The bound that the README states, for all processes of a two-worker job, bytes.
+const BOUND: u64 = 512 * 1024 * 1024;
+
+fn stays_below(name: &str, table: &str, insert: &str, events: u64) {
+    block_on(async {
+        let settings = Settings { events, checkpoint_ms: 1_000, ..Settings::default() };
+        let source = Shape::named("filter").expect("a shape").sql(&settings);
+        let source = source.split("CREATE TABLE out").next().expect("the source's part").to_owned();
+        let job = Job::new(&manifest(name, &format!("{source}\n{table}\n{insert}"), &settings));
+        let mut run = job.start();
+        let code = run.wait().await;
+        assert_eq!(code, 0, "{}", run.log());
+        let summary = run.summary();
+        assert!(summary.peak_rss_bytes > 1024 * 1024, "the peak was measured");
+        assert!(summary.peak_rss_bytes < BOUND, "{name}: {} MiB held\n{}", summary.peak_rss_bytes >> 20, run.log());
+    });
+}
+
+#[test]
+fn a_slow_sink_holds_the_sources_back() {
+    // A fast generator against 400,000 rows a second: without back-pressure it would run hundreds of megabytes ahead.
+    stays_below(
+        "slow-sink",
+        "CREATE TABLE out (auction BIGINT, url VARCHAR, extra VARCHAR, num BIGINT) WITH ('connector' = 'blackhole', 'throttle.rows-per-second' = '400000');",
+        "INSERT INTO out SELECT auction, url, extra, price FROM bid;",
+        3_000_000,
+    );
+}
+
+#[test]
+fn a_hundredfold_fan_out_stays_bounded() {
+    stays_below(
+        "fan-out",
+        "CREATE TABLE out (auction BIGINT, url VARCHAR, starttime TIMESTAMP(3), num BIGINT) WITH ('connector' = 'blackhole');",
+        "INSERT INTO out SELECT auction, MAX(url), window_start, COUNT(*) FROM
+         (SELECT auction, url, window_start, window_end, window_time FROM TABLE(HOP(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' SECOND, INTERVAL '100' SECOND)))
+         GROUP BY auction, window_start;",
+        100_000,
+    );
+}

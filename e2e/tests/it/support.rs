@@ -1,0 +1,56 @@
+//! What the tests share: a seeded generator and reference runs.
+
+use std::collections::BTreeMap;
+
+use rheos_e2e::oracle::{Difference, Multiset, compare, read_folder};
+use rheos_e2e::shapes::{Settings, Shape};
+use rheos_e2e::worker::Job;
+
+/// splitmix64 (Steele, Lea, Flood 2014): kills at other moments with another seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// Outputs by table.
+pub(crate) type Outputs = BTreeMap<&'static str, Multiset>;
+
+/// What the sinks of a shape hold now.
+pub(crate) fn outputs(shape: &Shape, job: &Job) -> Outputs {
+    let read = |table: &'static str| read_folder(&job.path(table)).unwrap_or_else(|error| panic!("{}: {error}", shape.name));
+    shape.sinks.iter().map(|(table, _)| (*table, read(table))).collect()
+}
+
+/// A fault-free run on one worker, as fast as it goes.
+pub(crate) async fn reference(shape: &Shape, events: u64) -> Outputs {
+    let settings = Settings { events, parallelism: 1, ..Settings::default() };
+    let job = Job::new(&shape.manifest(&settings));
+    let mut run = job.start();
+    let code = run.wait().await;
+    assert_eq!(code, 0, "{}: the fault-free run failed\n{}", shape.name, run.log());
+    let outputs = outputs(shape, &job);
+    for (table, rows) in &outputs {
+        assert!(rows.len() > 10, "{}: {table} has only {} rows: nothing would be compared", shape.name, rows.len());
+    }
+    outputs
+}
+
+/// Panics with what differs.
+pub(crate) fn assert_same(shape: &Shape, expected: &Outputs, actual: &Outputs, log: &str) {
+    for (table, rows) in expected {
+        let difference = compare(rows, &actual[table]);
+        assert_eq!(difference, Difference::default(), "{}: {table} differs from the fault-free run\n{log}", shape.name);
+    }
+}
+
+/// A runtime for one test.
+pub(crate) fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test);
+}
