@@ -27,7 +27,8 @@ pub fn binary() -> &'static Path {
         }
         // <target>/<profile>/deps/it-hash or <target>/<profile>/bench
         let me = std::env::current_exe().expect("the running program has a path");
-        let profile = me.ancestors().find(|dir| dir.join("build").is_dir() && dir.join("deps").is_dir()).expect("built by cargo").to_owned();
+        let profile =
+            me.ancestors().find(|dir| dir.join("build").is_dir() && dir.join("deps").is_dir()).expect("built by cargo").to_owned();
         let mut build = std::process::Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
         build.args(["build", "--quiet", "--package", "rheos-worker", "--bin", "rheos-worker"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         build.arg("--target-dir").arg(profile.parent().expect("a profile folder is in a target folder"));

@@ -280,12 +280,7 @@ impl S3 for Server {
         let upload_id = format!("u{}", objects.tags);
         objects.uploads.insert(upload_id.clone(), BTreeMap::new());
         let (bucket, key) = (request.input.bucket, request.input.key);
-        reply(CreateMultipartUploadOutput {
-            bucket: Some(bucket),
-            key: Some(key),
-            upload_id: Some(upload_id),
-            ..Default::default()
-        })
+        reply(CreateMultipartUploadOutput { bucket: Some(bucket), key: Some(key), upload_id: Some(upload_id), ..Default::default() })
     }
 
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {

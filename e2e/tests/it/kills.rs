@@ -17,7 +17,8 @@ const NEXT_KILL_MS: u64 = 500;
 
 /// A moment that no condition describes: the kill has to come at a random time.
 async fn random_moment(random: &mut Random) {
-    let mut moment = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_millis(random.below(NEXT_KILL_MS)), Duration::from_secs(1));
+    let mut moment =
+        tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_millis(random.below(NEXT_KILL_MS)), Duration::from_secs(1));
     moment.tick().await;
 }
 
@@ -33,7 +34,9 @@ fn survives_engine_kills(name: &str, parallelism: u32, seed: u64) {
         for kill in 0..KILLS {
             let view = run
                 .until_job(&client, "all engines running", |job| {
-                    job.restarts.count >= kill && job.workers.len() == parallelism as usize && job.workers.iter().all(|worker| worker.running)
+                    job.restarts.count >= kill
+                        && job.workers.len() == parallelism as usize
+                        && job.workers.iter().all(|worker| worker.running)
                 })
                 .await;
             random_moment(&mut random).await;

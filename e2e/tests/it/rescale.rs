@@ -104,8 +104,7 @@ fn a_savepoint_of_a_running_job_restores_and_so_does_an_edit_that_leaves_the_sta
         let (uri, epoch) = savepoint_then_kill(&job).await;
 
         // The same SQL, and one with another sink, a filter behind the windows that lets all pass, and other workers.
-        let edited = shape.sql(&paced(3))
-            .replace("GROUP BY auction", "WHERE auction >= 0 GROUP BY auction")
+        let edited = shape.sql(&paced(3)).replace("GROUP BY auction", "WHERE auction >= 0 GROUP BY auction")
             + "\nCREATE TABLE extra (price BIGINT) WITH ('connector' = 'blackhole');\nINSERT INTO extra SELECT price FROM bid WHERE price > 100;";
         let plain = shape.manifest(&paced(3));
         for manifest in [plain, rheos_e2e::shapes::manifest(shape.name, &edited, &paced(3))] {

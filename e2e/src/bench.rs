@@ -1,0 +1,5 @@
+//! [io] The benches behind the README's tables. Each runs the release worker and prints the rows it measured.
+
+pub mod nexmark;
+pub mod recovery;
+pub mod table;

@@ -1,0 +1,1 @@
+//! The checkpoint store on a real S3 server.
