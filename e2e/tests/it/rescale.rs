@@ -79,7 +79,7 @@ fn committed_until(job: &Job, table: &str, epoch: u64, into: &Path) {
     let mut kept = 0;
     for file in part_files(&job.path(table)).expect("a listing") {
         let name = file.file_name().expect("a file").to_string_lossy().into_owned();
-        let of: u64 = name.split('-').filter_map(|part| part.parse().ok()).next().unwrap_or_else(|| panic!("{name} names no epoch"));
+        let of: u64 = name.split('-').nth(2).and_then(|part| part.parse().ok()).unwrap_or_else(|| panic!("{name} names no epoch"));
         if of <= epoch {
             std::fs::copy(&file, into.join(&name)).expect("a copy");
             kept += 1;

@@ -1,8 +1,9 @@
-//! [pure] Formats of records: CSV, newline-delimited JSON, Parquet. Bytes to columns and back; no I/O here.
+//! [pure] Formats of records: CSV, newline-delimited JSON, Parquet, and Debezium's change events (written only). Bytes
+//! to columns and back; no I/O here.
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `format` | | `csv`, `json` or `parquet` |
+//! | `format` | | `csv`, `json`, `parquet`; for a sink of a change-log `debezium-json` (with the options of `json`) |
 //! | `format.on-error` | `fail` | `skip`: leave out records that cannot be read, and count them |
 //! | `csv.ignore-parse-errors`, `json.ignore-parse-errors` | `false` | `true`: the same as `'format.on-error' = 'skip'` |
 //! | `csv.header` | `false` | the first line names the columns (read), is written (write); columns are found by name |
@@ -39,6 +40,8 @@ const SHOWN_TEXT: usize = 120;
 pub(crate) enum Format {
     Csv(csv::CsvOptions),
     Json(json::JsonOptions),
+    /// `{"before": …, "after": …, "op": "c" or "d"}` as Flink writes change-logs.
+    Debezium(json::JsonOptions),
     Parquet(encode::ParquetOptions),
 }
 
@@ -102,9 +105,10 @@ impl Format {
         let format = match name {
             "csv" => Self::Csv(csv::CsvOptions::parse(options)),
             "json" => Self::Json(json::JsonOptions::parse(options)),
+            "debezium-json" => Self::Debezium(json::JsonOptions::parse(options)),
             "parquet" => Self::Parquet(encode::ParquetOptions::parse(options)),
             _ => {
-                options.bad_value("format", "'csv', 'json' or 'parquet'");
+                options.bad_value("format", "'csv', 'json', 'parquet' or 'debezium-json'");
                 options.known_all();
                 return None;
             }
@@ -122,9 +126,14 @@ impl Format {
     pub(crate) fn extension(&self) -> &'static str {
         match self {
             Self::Csv(_) => "csv",
-            Self::Json(_) => "json",
+            Self::Json(_) | Self::Debezium(_) => "json",
             Self::Parquet(_) => "parquet",
         }
+    }
+
+    /// Whether its records can say that a row is replaced or gone.
+    pub(crate) fn carries_changes(&self) -> bool {
+        matches!(self, Self::Debezium(_))
     }
 
     fn supports(&self, kind: &DataType) -> bool {

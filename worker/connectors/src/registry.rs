@@ -77,7 +77,8 @@ fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Probl
     if spec.changelog && !config.accepts_changelog() {
         options.problem(
             "the query updates or deletes rows that it has already written, and this connector only appends; \
-             aggregate over windows (TUMBLE, HOP, CUMULATE) so that each row is final, or write to 'print'",
+             aggregate over windows (TUMBLE, HOP, CUMULATE) so that each row is final, or write change events \
+             ('connector' = 'filesystem', 'format' = 'debezium-json', or 'connector' = 'print')",
         );
     }
     if delivery == Delivery::ExactlyOnce && !config.keeps(delivery) {
@@ -88,8 +89,9 @@ fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Probl
 }
 
 /// Whether a table with these options can take rows that update earlier rows. False for unknown connectors.
-pub fn accepts_changelog(connector: &str, _options: &BTreeMap<String, String>) -> bool {
-    matches!(connector, "print" | "blackhole")
+pub fn accepts_changelog(connector: &str, options: &BTreeMap<String, String>) -> bool {
+    let changes = options.get("format").is_some_and(|format| format == "debezium-json");
+    matches!(connector, "print" | "blackhole") || (connector == "filesystem" && changes)
 }
 
 fn first(mut problems: Problems) -> DataflowError {
@@ -154,7 +156,7 @@ impl SinkConfig {
     fn accepts_changelog(&self) -> bool {
         match self {
             Self::Blackhole(_) | Self::Print(_) => true,
-            Self::Filesystem(_) => false,
+            Self::Filesystem(config) => config.format.carries_changes(),
         }
     }
 

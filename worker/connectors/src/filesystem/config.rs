@@ -72,6 +72,9 @@ impl SourceConfig {
         let mut options = Options::new(&spec.table, &spec.options);
         let path = path(&mut options);
         let format = Format::parse(&mut options, &spec.declared);
+        if format.as_ref().is_some_and(Format::carries_changes) {
+            options.bad_value("format", "'csv', 'json' or 'parquet' for a table that is read");
+        }
         let packings = [("none", Packing::Plain), ("gzip", Packing::Gzip), ("gz", Packing::Gzip)];
         let packing = options.choice("compression", &packings, Packing::ByName);
         if packing == Packing::Gzip && matches!(format, Some(Format::Parquet(_))) {
@@ -101,7 +104,7 @@ pub struct SinkConfig {
     pub(crate) default_partition: String,
     /// Indexes of the partition columns in the table's schema, in the order of `PARTITIONED BY`.
     pub(crate) partition_by: Vec<usize>,
-    /// Indexes of the columns that the files hold.
+    /// Indexes of the columns that the files hold; of a change-log the kind column, too.
     pub(crate) columns: Vec<usize>,
     /// The columns that the files hold.
     pub(crate) file_schema: SchemaRef,
@@ -137,7 +140,9 @@ impl SinkConfig {
         }
         options.finish()?;
         let format = format.ok_or_else(Problems::new)?;
-        let fields: Vec<_> = columns.iter().map(|index| spec.schema.fields()[*index].clone()).collect();
+        let columns = if spec.changelog { [columns, vec![spec.schema.fields().len()]].concat() } else { columns };
+        let fields: Vec<_> =
+            columns.iter().filter(|index| **index < spec.schema.fields().len()).map(|index| spec.schema.fields()[*index].clone()).collect();
         Ok(Self {
             path,
             format,

@@ -98,7 +98,7 @@ impl Sink for FilesystemSink {
     }
 
     fn accepts_changelog(&self) -> bool {
-        false
+        self.config.format.carries_changes()
     }
 
     fn strongest_delivery(&self) -> Delivery {

@@ -43,7 +43,7 @@ impl FilesystemSource {
         let (wanted, declared) = (&self.config.wanted, &self.config.declared);
         let (decoder, on_error): (Box<dyn Decoder>, OnError) = match &self.config.format {
             Format::Csv(options) => (Box::new(CsvDecoder::new(options, declared, wanted)), options.on_error),
-            Format::Json(options) => (Box::new(JsonDecoder::new(wanted)), options.on_error),
+            Format::Json(options) | Format::Debezium(options) => (Box::new(JsonDecoder::new(wanted)), options.on_error),
             Format::Parquet(_) => return Err(DataflowError::new("filesystem", ErrorKind::Bug, "Parquet is not text")),
         };
         let position: TextOffset = match offset {

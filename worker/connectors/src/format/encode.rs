@@ -3,15 +3,18 @@
 use std::future::Future;
 use std::io::Write;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, StructArray, UInt8Array, cast::AsArray};
+use arrow::buffer::NullBuffer;
 use arrow::csv::WriterBuilder as CsvWriterBuilder;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{SchemaRef, UInt8Type};
 use arrow::json::WriterBuilder as JsonWriterBuilder;
 use arrow::json::writer::LineDelimited;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use rheos_dataflow::changelog::{KIND_COLUMN, RowKind};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
 use super::Format;
@@ -67,6 +70,7 @@ pub(crate) fn encoder(format: &Format, schema: &SchemaRef, part: Box<dyn Part>) 
     Ok(match format {
         Format::Csv(options) => Box::new(text(TextForm::Csv(options.clone()), part)),
         Format::Json(options) => Box::new(text(TextForm::Json(options.clone()), part)),
+        Format::Debezium(options) => Box::new(text(TextForm::Debezium(options.clone()), part)),
         Format::Parquet(options) => {
             let properties = WriterProperties::builder().set_compression(options.compression).build();
             let writer = ArrowWriter::try_new(part, SchemaRef::clone(schema), Some(properties)).map_err(parquet_error)?;
@@ -78,6 +82,7 @@ pub(crate) fn encoder(format: &Format, schema: &SchemaRef, part: Box<dyn Part>) 
 enum TextForm {
     Csv(CsvOptions),
     Json(JsonOptions),
+    Debezium(JsonOptions),
 }
 
 struct TextEncoder {
@@ -93,6 +98,7 @@ impl Encoder for TextEncoder {
         self.buffer.clear();
         match &self.form {
             TextForm::Json(options) => write_json(options, batch, &mut self.buffer)?,
+            TextForm::Debezium(options) => write_json(options, &change_events(batch)?, &mut self.buffer)?,
             TextForm::Csv(options) => write_csv(options, options.header && self.written == 0, batch, &mut self.buffer)?,
         }
         self.part.write_all(&self.buffer).map_err(|error| write_error(&error))?;
@@ -118,6 +124,30 @@ fn write_json(options: &JsonOptions, batch: &RecordBatch, out: &mut Vec<u8>) -> 
     let mut writer = builder.build::<_, LineDelimited>(out);
     writer.write(batch)?;
     Ok(writer.finish()?)
+}
+
+/// Rows of a change-log (or of inserts alone) as Debezium's change events: what joins the result is `after` of a `c`, what
+/// leaves it `before` of a `d`, as Flink's `debezium-json` has it.
+fn change_events(batch: &RecordBatch) -> Result<RecordBatch> {
+    let (fields, mut columns) = (batch.schema().fields().clone(), batch.columns().to_vec());
+    let is_changelog = fields.last().is_some_and(|field| field.name() == KIND_COLUMN);
+    let kinds = match columns.pop() {
+        Some(kinds) if is_changelog => kinds.as_primitive::<UInt8Type>().clone(),
+        last => {
+            columns.extend(last);
+            UInt8Array::from(vec![RowKind::Insert as u8; batch.num_rows()])
+        }
+    };
+    let joins: BooleanArray = kinds.values().iter().map(|kind| Some(RowKind::from_u8(*kind).is_none_or(|kind| kind.sign() > 0))).collect();
+    let leaves = arrow::compute::not(&joins)?;
+    let fields: arrow::datatypes::Fields = fields.iter().take(columns.len()).cloned().collect();
+    let rows = |present: &BooleanArray| -> Result<ArrayRef> {
+        let nulls = NullBuffer::new(present.values().clone());
+        Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns.clone(), Some(nulls), batch.num_rows())?))
+    };
+    let ops: StringArray = joins.values().iter().map(|joins| Some(if joins { "c" } else { "d" })).collect();
+    let (before, after): (ArrayRef, ArrayRef) = (rows(&leaves)?, rows(&joins)?);
+    Ok(RecordBatch::try_from_iter_with_nullable([("before", before, true), ("after", after, true), ("op", Arc::new(ops), false)])?)
 }
 
 fn write_csv(options: &CsvOptions, header: bool, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
@@ -172,4 +202,29 @@ pub(crate) fn write_error(error: &std::io::Error) -> DataflowError {
         _ => (ErrorKind::Transient, ""),
     };
     DataflowError::new("filesystem", kind, format!("{error}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    fn written(batch: &RecordBatch) -> String {
+        let options = JsonOptions { iso_timestamps: false, ignore_null_fields: false, on_error: super::super::OnError::Fail };
+        let mut out = Vec::new();
+        write_json(&options, &change_events(batch).unwrap(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_change_log_is_written_as_creations_and_deletions() {
+        let (ids, kinds): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![1, 1, 2])), Arc::new(UInt8Array::from(vec![0, 1, 2])));
+        let batch = RecordBatch::try_from_iter([("id", Arc::clone(&ids)), (KIND_COLUMN, kinds)]).unwrap();
+        let (create, delete) =
+            ("{\"before\":null,\"after\":{\"id\":1},\"op\":\"c\"}\n", "{\"before\":{\"id\":1},\"after\":null,\"op\":\"d\"}\n");
+        assert_eq!(written(&batch), [create, delete, &create.replace(":1", ":2")].concat());
+        let inserts = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+        assert!(written(&inserts).lines().all(|line| line.ends_with("\"op\":\"c\"}")));
+    }
 }
