@@ -15,29 +15,21 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The worker's binary of the profile that the caller was built in, built if it is not current.
+/// The worker's binary that was built beside the running test or bench (`RHEOS_WORKER` names another).
 ///
 /// # Panics
-/// When it cannot be built: there is nothing to test then.
+/// When it is not there: `cargo test --workspace` and `cargo build --release --workspace` build it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        if let Ok(path) = std::env::var("RHEOS_WORKER") {
-            return path.into();
-        }
-        // <target>/<profile>/deps/it-hash or <target>/<profile>/bench
-        let me = std::env::current_exe().expect("the running program has a path");
-        let profile =
-            me.ancestors().find(|dir| dir.join("build").is_dir() && dir.join("deps").is_dir()).expect("built by cargo").to_owned();
-        let mut build = std::process::Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-        build.args(["build", "--quiet", "--package", "rheos-worker", "--bin", "rheos-worker"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        build.arg("--target-dir").arg(profile.parent().expect("a profile folder is in a target folder"));
-        if profile.file_name().is_some_and(|name| name == "release") {
-            build.arg("--release");
-        }
-        let status = build.status().expect("cargo can be run");
-        assert!(status.success(), "building rheos-worker failed: {status}");
-        profile.join("rheos-worker")
+        let beside = || {
+            // <target>/<profile>/deps/it-… or <target>/<profile>/xtask
+            let me = std::env::current_exe().expect("the running program has a path");
+            me.ancestors().find(|folder| folder.join("deps").is_dir()).expect("cargo built this program").join("rheos-worker")
+        };
+        let path = std::env::var_os("RHEOS_WORKER").map_or_else(beside, PathBuf::from);
+        assert!(path.exists(), "{} is not there: build the whole workspace", path.display());
+        path
     })
 }
 

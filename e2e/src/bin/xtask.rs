@@ -46,7 +46,8 @@ fn servers() -> ExitCode {
     let done = versitygw(&tools).and_then(|gateway| {
         let flights = flights(&tools)?;
         let mut test = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-        test.args(["test", "--package", "rheos-e2e", "--features", "servers", "--test", "servers"]);
+        // The whole workspace, so that its dependencies have the features they have in every other command.
+        test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/servers", "--test", "servers"]);
         test.env("RHEOS_VERSITYGW", gateway).env("RHEOS_FLIGHTS_CSV", flights);
         run(&mut test)
     });
