@@ -174,8 +174,8 @@ fn decode_inner<D: Document>(bytes: &[u8]) -> Result<D, Reason> {
         return Err(Reason::Truncated(format!("{} of {length} bytes are left", body.len())));
     }
     let head = &bytes[..end + 1 - "00000000\n".len().min(end + 1)];
-    let crc = if crc.len() == 8 { u32::from_str_radix(crc, 16).ok() } else { None };
-    if body.len() > length || crc != Some(checksum(head, body)) {
+    // Compared as text: a number has more than one spelling.
+    if body.len() > length || crc != format!("{:08x}", checksum(head, body)) {
         return Err(corrupted("its checksum is wrong"));
     }
     let document: D = serde_json::from_slice(body).map_err(|error| corrupted(&format!("its JSON does not fit: {error}")))?;

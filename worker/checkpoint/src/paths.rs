@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(kind_of(&state_file(3, 9, 1, 0)), Kind::Written { generation: 3, epoch: 9 });
         assert_eq!(kind_of(&manifest(3, 9, 2)), Kind::Written { generation: 3, epoch: 9 });
         assert_eq!(kind_of(&imported_file(3, 9, 2)), Kind::Written { generation: 3, epoch: 9 });
-        for other in ["log/7", "g1/notes", "g+1/e1-0.manifest", "gx/e1-0", "README", "a/b/c"] {
+        for other in ["log/7", "g1/notes", "g-1/e1-0.manifest", "gx/e1-0", "README", "a/b/c"] {
             assert_eq!(kind_of(&ObjectPath::parse(other).unwrap()), Kind::Unknown, "{other}");
         }
     }

@@ -143,7 +143,7 @@ impl Protocol {
         let mut imported: Option<Origin> = None;
         for _ in 0..START_ATTEMPTS {
             let end = self.log_end().await?;
-            if let Some(end) = end.as_ref().filter(|end| end.generation >= writer.generation()) {
+            if let Some(end) = end.as_ref().filter(|end| !start::may_start(writer.generation(), Some(end))) {
                 return Err(self.overtaken(&writer, end).await);
             }
             let origin = match (restore, &imported) {
@@ -320,7 +320,8 @@ impl Protocol {
         }
     }
 
-    async fn manifest_of(&self, record: &Record) -> ProtocolResult<Option<Manifest>> {
+    /// The manifest that a record names; `None` while the job has no checkpoint.
+    pub async fn manifest_of(&self, record: &Record) -> ProtocolResult<Option<Manifest>> {
         let Some(reference) = &record.manifest else { return Ok(None) };
         let path = self.job.resolve(&reference.path)?;
         let object = match self.store.get(&path, Manifest::LIMIT).await {

@@ -32,6 +32,12 @@ pub fn must_restore(request: &str, end: Option<&Record>) -> bool {
     end.and_then(|end| end.restored.as_deref()) != Some(request)
 }
 
+/// Whether generation `mine` may still begin behind the log's end. A newer generation's record there means that it has
+/// begun already: a start record behind it would be refused its permit, and stand in the newer one's way.
+pub fn may_start(mine: u64, end: Option<&Record>) -> bool {
+    end.is_none_or(|end| end.generation < mine)
+}
+
 /// The first record of a generation, behind the log's end.
 pub fn start_record(end_seq: u64, generation: u64, origin: &Origin, token: String) -> Record {
     Record {

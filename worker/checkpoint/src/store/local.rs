@@ -223,12 +223,16 @@ impl Inner {
 
     /// Makes a folder durable: each new one is synced into its parent.
     fn make_folder(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
+        match fs::create_dir_all(folder) {
+            // A deleter was there; the caller tries again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        }
         let mut current = folder;
         while current != self.root {
             let Some(parent) = current.parent() else { break };
             match sync_folder(parent) {
-                // A deleter was there; the caller tries again.
+                // Here, too.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 other => other?,
             }

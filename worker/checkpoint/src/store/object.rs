@@ -64,7 +64,6 @@ const ALLOW_HTTP: &str = "allow_http";
 const INSTANCE_METADATA: &str = "instance_metadata";
 
 /// A prefix of a bucket as a store.
-#[derive(Debug)]
 pub struct S3Store {
     inner: Arc<dyn ObjectStore>,
     prefix: String,
@@ -74,12 +73,13 @@ pub struct S3Store {
     proof: OnceCell<()>,
 }
 
-/// Never printed, not even by `Debug`.
+/// Never printed.
 struct Secrets(Vec<String>);
 
-impl std::fmt::Debug for Secrets {
+impl std::fmt::Debug for S3Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secrets(…)")
+        // The client prints its credentials.
+        f.debug_struct("S3Store").field("prefix", &self.prefix).field("unproven", &self.unproven).finish_non_exhaustive()
     }
 }
 
@@ -211,7 +211,14 @@ impl S3Store {
                 _ => Ok(()),
             }
         };
-        self.proof.get_or_try_init(try_out).await.map(|_| ())
+        // The put itself has not been tried yet, whatever became of the probe.
+        let proven = self.proof.get_or_try_init(try_out).await;
+        proven.map(|_| ()).map_err(|error| match error {
+            StoreError::Indeterminate { action, message, .. } => {
+                StoreError::Determinate { action, path: path.to_string(), message, transient: true }
+            }
+            error => error,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::permit::CommitPermit;
 use crate::protocol::{Writer, publish, retain};
 use crate::record::{ManifestRef, Record};
 use crate::savepoint;
+use crate::store::Store;
 
 /// Earlier attempts, given up without an answer, that a publication may meet at its number, and one for itself.
 const PUBLISH_ATTEMPTS: usize = 3;
@@ -65,6 +66,12 @@ impl Publisher {
     /// The permit for the committables of the start record.
     pub fn start_permit(&self) -> &CommitPermit {
         &self.start_permit
+    }
+
+    /// The same publisher over another view of its store (one that fails no longer, in tests and the simulator).
+    pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.protocol.store = store;
+        self
     }
 
     /// The newest record that this generation is known to have written.
