@@ -88,12 +88,9 @@ impl TableSnapshot {
         if let Some((parent, _)) = &self.parent {
             fields.extend(parent.keys.iter().map(|key| Field::new(&key.name, key.data_type.clone(), true)));
         }
-        let own = self.layout.keys.iter().skip(usize::from(self.parent.is_some()));
-        let parent_keys = self.parent.as_ref().map(|(parent, _)| parent.keys.len());
-        fields.extend(own.enumerate().map(|(i, key)| {
-            let name = parent_keys.map_or_else(|| key.name.clone(), |keys| format!("k{}", keys + i));
-            Field::new(name, key.data_type.clone(), true)
-        }));
+        let parent_keys = self.parent.as_ref().map_or(0, |(parent, _)| parent.keys.len());
+        let own = self.layout.keys.iter().skip(usize::from(self.parent.is_some())).enumerate();
+        fields.extend(own.map(|(i, key)| Field::new(format!("k{}", parent_keys + i), key.data_type.clone(), true)));
         let values = &self.layout.values[..self.layout.persisted];
         fields.extend(values.iter().map(|value| Field::new(&value.name, value.data_type.clone(), false)));
         Arc::new(Schema::new(fields))
