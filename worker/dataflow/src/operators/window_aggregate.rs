@@ -35,8 +35,10 @@ use crate::window::Span;
 mod panes;
 mod snapshot;
 
-/// Rows merged in one call while a window of several slices fires; bounds how long a worker is held.
-const MERGE_ROWS_PER_CALL: usize = 4 * MAX_BATCH_ROWS;
+/// Rows merged or emitted in one call while windows fire; bounds how long a worker is held.
+const FUEL_ROWS: usize = 4 * MAX_BATCH_ROWS;
+/// What firing a window costs besides its rows, in rows.
+const WINDOW_COST_ROWS: usize = 64;
 /// Runs of equal slices in one batch above which its rows are sorted by slice first.
 const MAX_RUNS: usize = 16;
 
@@ -117,12 +119,12 @@ impl WindowAggregate {
     /// Fires windows until the target is reached or the fuel of one call is used up.
     fn fire(&mut self, out: &mut Output) -> Result<Progress> {
         let Some(mut firing) = self.firing.take() else { return Ok(Progress::Done) };
-        let mut fuel = MERGE_ROWS_PER_CALL;
+        let mut fuel = FUEL_ROWS;
         while fuel > 0 && out.batches.is_empty() {
             let Some(current) = firing.current.as_mut() else {
                 firing.current = self.next_window(firing.target)?;
                 if firing.current.is_some() {
-                    fuel -= 1;
+                    fuel = fuel.saturating_sub(WINDOW_COST_ROWS);
                     continue;
                 }
                 self.watermark = firing.target;
