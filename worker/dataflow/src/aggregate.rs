@@ -172,6 +172,27 @@ impl Accumulators {
         self.finish(&self.groups.gather(slots))
     }
 
+    /// Key columns and results of these groups, from one pass over their rows.
+    pub(crate) fn results(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
+        let block = self.groups.gather(slots);
+        let layout = &self.groups.layout;
+        let mut columns = layout.arrays(&layout.keys, &block)?;
+        columns.extend(self.finish(&block)?);
+        Ok(columns)
+    }
+
+    /// Key columns, `__rows` and partials of these groups, from one pass over their rows.
+    pub(crate) fn contents(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
+        let block = self.groups.gather(slots);
+        let layout = &self.groups.layout;
+        let mut columns = layout.arrays(&layout.keys, &block)?;
+        columns.extend(layout.arrays(&layout.values[..self.plan.plain], &block)?);
+        for set in &self.sets {
+            columns.push(set.partials(&self.groups, slots)?);
+        }
+        Ok(columns)
+    }
+
     fn finish(&self, block: &Rows) -> Result<Vec<ArrayRef>> {
         self.plan.finishes.iter().map(|finish| finish.evaluate(&self.groups.layout, block)).collect()
     }

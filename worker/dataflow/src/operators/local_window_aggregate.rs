@@ -116,8 +116,10 @@ impl LocalWindowAggregate {
         self.groups.append(batch.num_rows(), &mut self.slots);
         self.groups.update(&self.slots, batch, None)?;
         for (n, slots) in self.slots.chunks(MAX_BATCH_ROWS).enumerate() {
-            let keys = self.columns.iter().map(|column| column.slice(n * MAX_BATCH_ROWS, slots.len())).collect();
-            out.emit(self.partials(keys, slots)?);
+            let mut columns: Vec<ArrayRef> = self.columns.iter().map(|column| column.slice(n * MAX_BATCH_ROWS, slots.len())).collect();
+            columns.push(Arc::new(Int64Array::from(self.groups.rows(slots))));
+            columns.extend(self.groups.partials(slots)?);
+            out.emit(self.batch(columns)?);
         }
         self.groups.clear();
         Ok(())
@@ -133,10 +135,7 @@ impl LocalWindowAggregate {
         self.resume(out)
     }
 
-    /// Partials of these slots, behind their keys and slice.
-    fn partials(&self, mut columns: Vec<ArrayRef>, slots: &[Slot]) -> Result<RecordBatch> {
-        columns.push(Arc::new(Int64Array::from(self.groups.rows(slots))));
-        columns.extend(self.groups.partials(slots)?);
+    fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(|error| DataflowError::new(self.title.clone(), ErrorKind::Bug, error))
     }
@@ -169,8 +168,7 @@ impl Operator for LocalWindowAggregate {
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {
         let Some(Flush { slots, emitted }) = self.flush.take() else { return Ok(Progress::Done) };
         let next = slots.len().min(emitted + MAX_BATCH_ROWS);
-        let slots_now = &slots[emitted..next];
-        out.emit(self.partials(self.groups.keys(slots_now)?, slots_now)?);
+        out.emit(self.batch(self.groups.contents(&slots[emitted..next])?)?);
         if next == slots.len() {
             self.groups.clear();
             return Ok(Progress::Done);

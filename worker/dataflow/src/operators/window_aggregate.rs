@@ -183,8 +183,7 @@ impl WindowAggregate {
                 return Ok(true);
             }
             *fuel = fuel.saturating_sub(piece.len());
-            let mut columns = accumulators.keys(piece)?;
-            columns.extend(accumulators.evaluate(piece)?);
+            let mut columns = accumulators.results(piece)?;
             let Span { start, end } = current.span;
             for time in [start, end, end - 1] {
                 let data_type = self.schema.fields().get(columns.len()).map_or(&DataType::Null, |field| field.data_type());

@@ -252,8 +252,14 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     pub(crate) fn new() -> Self {
+        Self::with_capacity(0)
+    }
+
+    /// Without rows, with room for this many words of them.
+    pub(crate) fn with_capacity(words: usize) -> Self {
         let none = [0; CHUNK_ROWS / 64];
-        Self { data: Data::Owned(Rows::default()), live: none, dirty: none, fresh: none, touched: none }
+        let rows = Rows { words: Vec::with_capacity(words), ..Rows::default() };
+        Self { data: Data::Owned(rows), live: none, dirty: none, fresh: none, touched: none }
     }
 
     #[inline]

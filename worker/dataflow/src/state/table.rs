@@ -150,7 +150,9 @@ impl KeyedTable {
         };
         let (chunk, row) = place(slot);
         if chunk == self.chunks.len() {
-            self.chunks.push(Chunk::new());
+            // Small tables grow by and by; in a large one a chunk is filled as soon as it is there.
+            let words = if chunk == 0 { 0 } else { CHUNK_ROWS * self.layout.stride };
+            self.chunks.push(Chunk::with_capacity(words));
         }
         let chunk = &mut self.chunks[chunk];
         let rows = chunk.start_row(&self.layout, row, header(hash, keys.1.null_bits(i)));
@@ -234,9 +236,13 @@ impl KeyedTable {
     pub(crate) fn gather(&self, slots: &[Slot]) -> Rows {
         let mut block = Rows::default();
         block.words.reserve(slots.len() * self.layout.stride);
-        for slot in slots {
-            let (rows, base) = self.row(*slot);
-            block.push_copy(&self.layout, rows, base, 0);
+        for slots in slots.chunks(LOOKUP_ROWS) {
+            // One word of each row first: the cache misses of rows in no order overlap.
+            std::hint::black_box(slots.iter().fold(0, |all, slot| all ^ self.word(*slot, 0)));
+            for slot in slots {
+                let (rows, base) = self.row(*slot);
+                block.push_copy(&self.layout, rows, base, 0);
+            }
         }
         block
     }
@@ -335,19 +341,13 @@ impl KeyedTable {
 
     /// Puts slots in an order that depends on their keys only: by key group, then by hash, then by key.
     pub fn sort(&self, slots: &mut [Slot]) {
-        slots.sort_by_cached_key(|slot| {
-            let (rows, base) = self.row(*slot);
-            rows.words[base]
-        });
-        let mut at = 0;
-        while at < slots.len() {
-            let header = self.word(slots[at], 0);
-            let run = slots[at..].iter().take_while(|slot| self.word(**slot, 0) == header).count();
-            if run > 1 {
-                slots[at..at + run].sort_by(|a, b| self.compare_keys(*a, *b));
-            }
-            at += run;
+        // The headers are read once and sorted beside the slots: looking rows up again would miss the cache each time.
+        let mut order: Vec<(u64, Slot)> = slots.iter().map(|slot| (self.word(*slot, 0), *slot)).collect();
+        order.sort_unstable_by_key(|(header, _)| *header);
+        for same in order.chunk_by_mut(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
+            same.sort_by(|(_, a), (_, b)| self.compare_keys(*a, *b));
         }
+        slots.iter_mut().zip(order).for_each(|(slot, (_, sorted))| *slot = sorted);
     }
 
     fn compare_keys(&self, a: Slot, b: Slot) -> std::cmp::Ordering {

@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Int64Type};
 
 use crate::aggregate::{Accumulators, Input};
 use crate::error::Result;
@@ -191,16 +191,19 @@ impl Panes {
     /// Merges the accumulators in `slots` of `merge.from`.
     pub(super) fn merge(&mut self, merge: Merge, slots: &[Slot]) -> Result<()> {
         let Some(from) = self.get(merge.from) else { return Ok(()) };
-        let (keys, rows, columns) = (from.keys(slots)?, from.rows(slots), from.partials(slots)?);
-        hash_columns(&keys, rows.len(), &mut self.hashes)?;
+        let columns = from.contents(slots)?;
+        let (keys, columns) = columns.split_at(self.key_types.len());
+        let Some((rows, columns)) = columns.split_first() else { return Ok(()) };
+        let rows = rows.as_primitive::<Int64Type>().values();
+        hash_columns(keys, rows.len(), &mut self.hashes)?;
         let into = match merge.into {
             Place::Block(block) => self.blocks.get_mut(&block),
             Place::Merged => Some(&mut self.merged),
             Place::Slice(end) => self.slices.get_mut(&end),
         };
         let Some(into) = into else { return Ok(()) };
-        into.slots(&keys, &self.hashes, &mut self.slots)?;
-        into.merge(&self.slots, &rows, &columns)
+        into.slots(keys, &self.hashes, &mut self.slots)?;
+        into.merge(&self.slots, rows, columns)
     }
 
     /// Forgets what no window holds that is open at `watermark`.
