@@ -275,6 +275,11 @@ impl Accumulators {
         self.groups.len() + self.sets.iter().map(ValueSet::len).sum::<usize>()
     }
 
+    /// Values behind a group on average, the group itself included; at least 1.
+    pub(crate) fn weight(&self) -> usize {
+        self.entries().checked_div(self.len()).unwrap_or(1).max(1)
+    }
+
     /// Memory held, bytes, estimated.
     pub fn bytes(&self) -> usize {
         self.groups.bytes() + self.sets.iter().map(ValueSet::bytes).sum::<usize>()

@@ -61,6 +61,8 @@ pub struct LocalWindowAggregate {
 struct Flush {
     slots: Vec<Slot>,
     emitted: usize,
+    /// Groups of one batch: fewer where sets of values hang on them.
+    piece: usize,
 }
 
 impl LocalWindowAggregate {
@@ -131,7 +133,8 @@ impl LocalWindowAggregate {
         }
         self.rows = 0;
         let slots = self.groups.live();
-        self.flush = Some(Flush { slots, emitted: 0 });
+        let piece = (MAX_BATCH_ROWS / self.groups.weight()).max(1);
+        self.flush = Some(Flush { slots, emitted: 0, piece });
         self.resume(out)
     }
 
@@ -166,14 +169,14 @@ impl Operator for LocalWindowAggregate {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {
-        let Some(Flush { slots, emitted }) = self.flush.take() else { return Ok(Progress::Done) };
-        let next = slots.len().min(emitted + MAX_BATCH_ROWS);
+        let Some(Flush { slots, emitted, piece }) = self.flush.take() else { return Ok(Progress::Done) };
+        let next = slots.len().min(emitted + piece);
         out.emit(self.batch(self.groups.contents(&slots[emitted..next])?)?);
         if next == slots.len() {
             self.groups.clear();
             return Ok(Progress::Done);
         }
-        self.flush = Some(Flush { slots, emitted: next });
+        self.flush = Some(Flush { slots, emitted: next, piece });
         Ok(Progress::More)
     }
 

@@ -14,6 +14,7 @@
 //!
 //! Not here: event times and slices of raw rows (`local_window_aggregate`).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -22,7 +23,6 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use self::panes::{Merge, Panes, Partials, Plan};
 use super::window_assign::timestamps;
-use crate::aggregate::Accumulators;
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::{Window, WindowAggregateSpec};
 use crate::key_group::Subtask;
@@ -74,6 +74,8 @@ struct FiringWindow {
 struct Cursor {
     slots: Vec<Slot>,
     done: usize,
+    /// Values behind a slot, on average: what a slot costs in fuel.
+    weight: usize,
 }
 
 /// Rows of small windows, gathered into full batches.
@@ -154,16 +156,16 @@ impl WindowAggregate {
         while *fuel > 0 {
             let Some((merge, cursor)) = &mut current.merging else {
                 let Some(merge) = current.plan.merges.pop() else { return Ok(true) };
-                let slots = self.panes.get(merge.from).map(Accumulators::live).unwrap_or_default();
-                current.merging = Some((merge, Cursor { slots, done: 0 }));
+                current.merging = self.panes.get(merge.from).map(|from| (merge, Cursor::new(from.live(), from.weight())));
                 continue;
             };
             let piece = cursor.next_piece();
+            let piece = &cursor.slots[piece];
             if piece.is_empty() {
                 current.merging = None;
             } else {
                 self.panes.merge(*merge, piece)?;
-                *fuel = fuel.saturating_sub(piece.len());
+                *fuel = fuel.saturating_sub(piece.len() * cursor.weight);
             }
         }
         Ok(false)
@@ -175,10 +177,11 @@ impl WindowAggregate {
         let cursor = current.emitting.get_or_insert_with(|| {
             let mut slots = accumulators.live();
             accumulators.sort(&mut slots);
-            Cursor { slots, done: 0 }
+            Cursor::new(slots, 1)
         });
         while *fuel > 0 && out.batches.is_empty() {
             let piece = cursor.next_piece();
+            let piece = &cursor.slots[piece];
             if piece.is_empty() {
                 return Ok(true);
             }
@@ -242,11 +245,15 @@ impl Operator for WindowAggregate {
 }
 
 impl Cursor {
-    /// The next slots, at most [`MAX_BATCH_ROWS`]; none at the end.
-    fn next_piece(&mut self) -> &[Slot] {
+    fn new(slots: Vec<Slot>, weight: usize) -> Self {
+        Self { slots, done: 0, weight }
+    }
+
+    /// The next slots, with at most [`MAX_BATCH_ROWS`] values behind them (but one slot at least); none at the end.
+    fn next_piece(&mut self) -> Range<usize> {
         let from = self.done;
-        self.done = self.slots.len().min(from + MAX_BATCH_ROWS);
-        &self.slots[from..self.done]
+        self.done = self.slots.len().min(from + (MAX_BATCH_ROWS / self.weight).max(1));
+        from..self.done
     }
 }
 
@@ -274,7 +281,7 @@ impl Ready {
 }
 
 /// Runs of equal values, with their rows.
-fn runs(values: &[i64]) -> Vec<(i64, std::ops::Range<usize>)> {
+fn runs(values: &[i64]) -> Vec<(i64, Range<usize>)> {
     let mut start = 0;
     values
         .chunk_by(|a, b| a == b)

@@ -6,9 +6,13 @@ use crate::aggregate::partial_fields;
 use crate::graph::{AggregateCall, AggregateFunction, Window};
 
 fn operator(window: Window) -> LocalWindowAggregate {
+    operator_of(window, AggregateFunction::Sum, false)
+}
+
+fn operator_of(window: Window, function: AggregateFunction, distinct: bool) -> LocalWindowAggregate {
     let call = AggregateCall {
-        function: AggregateFunction::Sum,
-        distinct: false,
+        function,
+        distinct,
         argument: Some(0),
         filter: None,
         argument_type: DataType::Int64,
@@ -91,6 +95,16 @@ fn a_sample_with_fewer_keys_goes_on_grouping() {
     assert_eq!(end(&mut operator)[0].num_rows() as i64, keys);
     let _ = operator.on_batch(0, &input(&rows), &mut out).unwrap();
     assert!(out.batches.is_empty());
+}
+
+#[test]
+fn groups_with_sets_of_values_come_in_smaller_batches() {
+    let mut operator = operator_of(Window::Tumble { size: 10, offset: 0 }, AggregateFunction::Count, true);
+    let keys = MAX_BATCH_ROWS as i64;
+    let rows: Vec<_> = (0..2 * keys).map(|n| (n % keys, Some(0))).collect();
+    let _ = operator.on_batch(0, &input(&rows), &mut Output::default()).unwrap();
+    // A group and its one value.
+    assert_eq!(end(&mut operator).iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [MAX_BATCH_ROWS / 2; 2]);
 }
 
 #[test]
