@@ -79,6 +79,7 @@ fn rows_pass_while_keys_do_not_repeat() {
         assert_eq!((ints(&batch, 0), ints(&batch, 1), ints(&batch, 2)), (vec![5, 5], vec![10, 20], vec![1, 1]));
         assert_eq!(ints(&batch, 4), [5, 5]);
         assert!(end(&mut operator).is_empty());
+        assert_eq!(operator.slots, [0, 1], "what has passed is forgotten");
     }
     let _ = operator.on_batch(0, &input(&[(5, Some(0)), (5, Some(0))]), &mut out).unwrap();
     assert!(out.batches.is_empty());
