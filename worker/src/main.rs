@@ -1,2 +1,16 @@
-//! The worker's entry point.
-fn main() {}
+//! [io] The worker's entry point.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rheos_worker::cli::{Cli, Command};
+use rheos_worker::{engine, explain, run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
+        Command::Engine(arguments) => engine::main(&arguments),
+    }
+}

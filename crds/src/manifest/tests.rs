@@ -1,3 +1,5 @@
+//! Reading manifests: places of errors, several documents, limits.
+
 use super::*;
 
 const SMALL: &str = "apiVersion: rheos.dev/v1alpha1\nkind: StreamJob\nmetadata: {name: a}\nspec: {sql: SELECT}\n";

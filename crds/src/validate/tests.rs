@@ -1,3 +1,5 @@
+//! Every rule of validation at its limit, and all errors at once.
+
 use super::*;
 use crate::parse_manifest;
 

@@ -1,6 +1,8 @@
-//! Whole jobs in real processes: faults, rescale, savepoints, real data, bad input.
+//! Whole jobs in real processes: faults, rescale, savepoints, real data, bad input; and the rules of the house.
 
+mod corpus_manifests;
 mod flights;
+mod house;
 mod kills;
 mod memory;
 mod rescale;

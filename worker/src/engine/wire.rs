@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::sink::Delivery;
@@ -28,6 +29,8 @@ pub struct Job {
     pub uid: String,
     /// The SQL; every engine plans it and gets the same graph.
     pub sql: String,
+    /// Folder that relative paths in the SQL's options start from: the manifest's.
+    pub base_dir: PathBuf,
     /// What is promised.
     pub delivery: Delivery,
     /// Workers of the job.

@@ -1,0 +1,148 @@
+//! [io] A client of the admin API: no redirects, a deadline on everything, bounded answers.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::limits::{POLL_LIMIT, RESPONSE_LIMIT, SAVEPOINT_WAIT};
+use crate::paths;
+use crate::view::{ErrorBody, JobView, SavepointRequest, SavepointResponse};
+
+/// How long an ordinary request may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No answer, or not the expected one.
+    #[error("the admin API at {address} does not answer: {source}")]
+    Transport {
+        /// Base address.
+        address: String,
+        /// What happened.
+        source: reqwest::Error,
+    },
+    /// The server refused.
+    #[error("the admin API at {address} refused ({status}): {message}")]
+    Refused {
+        /// Base address.
+        address: String,
+        /// Status code.
+        status: u16,
+        /// The server's reason.
+        message: String,
+    },
+    /// The answer is not what the contract says.
+    #[error("the admin API at {address} gave an answer that cannot be read: {message}")]
+    Unreadable {
+        /// Base address.
+        address: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// A worker's admin API.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// A client of `http://host:port`. Nothing is sent.
+    ///
+    /// # Errors
+    /// The TLS set-up of the process is not usable.
+    pub fn new(address: &str) -> Result<Self, ClientError> {
+        let address = address.trim_end_matches('/').to_owned();
+        let http = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|source| ClientError::Transport { address: address.clone(), source })?;
+        Ok(Self { address, http })
+    }
+
+    /// The job as it is now.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the same holds for all methods.
+    pub async fn job(&self) -> Result<JobView, ClientError> {
+        self.call(Method::GET, paths::JOB, None::<&()>, REQUEST_TIMEOUT).await
+    }
+
+    /// The job once its version is above `version`, or as it is when the server's patience ends.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn job_after(&self, version: u64) -> Result<JobView, ClientError> {
+        let path = format!("{}?after={version}", paths::JOB);
+        self.call(Method::GET, &path, None::<&()>, POLL_LIMIT + REQUEST_TIMEOUT).await
+    }
+
+    /// Takes a savepoint; waits a while for it. Safe to repeat with the same id.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn savepoint(&self, id: Option<&str>) -> Result<SavepointResponse, ClientError> {
+        let body = SavepointRequest { id: id.map(str::to_owned) };
+        self.call(Method::POST, paths::SAVEPOINTS, Some(&body), SAVEPOINT_WAIT + REQUEST_TIMEOUT).await
+    }
+
+    /// Asks the job to stop with a checkpoint; does not wait for it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn stop(&self) -> Result<JobView, ClientError> {
+        self.call(Method::POST, paths::STOP, None::<&()>, REQUEST_TIMEOUT).await
+    }
+
+    /// Whether rows can flow.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn is_ready(&self) -> Result<bool, ClientError> {
+        let request = self.http.get(format!("{}{}", self.address, paths::READY)).timeout(REQUEST_TIMEOUT);
+        let response = request.send().await.map_err(|source| self.transport(source))?;
+        Ok(response.status().is_success())
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        let mut request = self.http.request(method, format!("{}{path}", self.address)).timeout(timeout);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let mut response = request.send().await.map_err(|source| self.transport(source))?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|source| self.transport(source))? {
+            if bytes.len() + chunk.len() > RESPONSE_LIMIT {
+                return Err(self.unreadable(format!("longer than {RESPONSE_LIMIT} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if !matches!(status, StatusCode::OK | StatusCode::ACCEPTED) {
+            let message = serde_json::from_slice::<ErrorBody>(&bytes)
+                .map_or_else(|_| String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).into_owned(), |body| body.error);
+            return Err(ClientError::Refused { address: self.address.clone(), status: status.as_u16(), message });
+        }
+        serde_json::from_slice(&bytes).map_err(|error| self.unreadable(error.to_string()))
+    }
+
+    fn transport(&self, source: reqwest::Error) -> ClientError {
+        ClientError::Transport { address: self.address.clone(), source }
+    }
+
+    fn unreadable(&self, message: String) -> ClientError {
+        ClientError::Unreadable { address: self.address.clone(), message }
+    }
+}

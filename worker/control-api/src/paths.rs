@@ -1,0 +1,14 @@
+//! [pure] Every path of the admin API.
+
+/// Whether the process lives.
+pub const HEALTH: &str = "/healthz";
+/// Whether rows can flow.
+pub const READY: &str = "/readyz";
+/// Figures for Prometheus.
+pub const METRICS: &str = "/metrics";
+/// [`crate::JobView`]; with `?after=<version>` the answer waits for a newer one.
+pub const JOB: &str = "/v1/job";
+/// Takes [`crate::SavepointRequest`].
+pub const SAVEPOINTS: &str = "/v1/savepoints";
+/// Stops with a checkpoint.
+pub const STOP: &str = "/v1/stop";

@@ -1,0 +1,262 @@
+//! [io] One engine process: spawned, spoken to over its socket, watched until it is gone.
+//!
+//! Every process has one watcher task. It forwards each report, and the exit last: when the exit is seen, everything
+//! that the process had to say has been seen. The process is its own group, so a Ctrl-C at the terminal reaches the
+//! supervisor alone; it dies with the supervisor (see [`crate::engine::channel`]) and with the handle.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command as ProcessCommand};
+use tokio::sync::mpsc;
+
+use crate::engine::wire::{Command, Job, LINE_LIMIT, Report, Start};
+
+/// Lines that may wait to be sent to one engine. More: it hangs, and is killed.
+const OUTBOX_LIMIT: usize = 256;
+/// An engine that has closed its socket may take this long to exit.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+/// How an engine process is started.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Where standard output and error of engines go, a line at a time; `None`: where the supervisor's go.
+    pub output: Option<mpsc::Sender<OutputLine>>,
+}
+
+/// A line that an engine wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputLine {
+    /// To standard output: results.
+    Output(Vec<u8>),
+    /// To standard error: log.
+    Error(Vec<u8>),
+}
+
+/// Names a process over all generations.
+pub type Serial = u64;
+
+/// What a watcher tells.
+#[derive(Debug)]
+pub enum Notice {
+    /// The process said something.
+    Report(Serial, Report),
+    /// The process is gone; nothing follows.
+    Exited(Serial, String),
+}
+
+/// A living engine process. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Engine {
+    /// Its name here.
+    pub serial: Serial,
+    /// Its process id.
+    pub pid: u32,
+    outbox: mpsc::Sender<Outgoing>,
+    /// Names the process itself, so that a kill never hits another one under the same id.
+    pidfd: OwnedFd,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[derive(Debug)]
+enum Outgoing {
+    Line(Vec<u8>),
+    Listener(OwnedFd),
+}
+
+impl Engine {
+    /// Starts a process and tells it about the job; it plans and waits for its generation.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn spawn(program: &Program, job: &Job, serial: Serial, notices: mpsc::UnboundedSender<Notice>) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (read, write) = UnixStream::from_std(ours)?.into_split();
+        let piped = |wanted: bool| if wanted { Stdio::piped() } else { Stdio::inherit() };
+        let mut child = ProcessCommand::new(&program.path)
+            .args(&program.arguments)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(piped(program.output.is_some()))
+            .stderr(piped(program.output.is_some()))
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let pid = child.id().unwrap_or_default();
+        if let Some(output) = &program.output {
+            if let Some(stdout) = child.stdout.take() {
+                tokio::spawn(forward(stdout, output.clone(), OutputLine::Output));
+            }
+            if let Some(stderr) = child.stderr.take() {
+                tokio::spawn(forward(stderr, output.clone(), OutputLine::Error));
+            }
+        }
+        // The child is not waited for yet, so the id is still its own.
+        let name = Pid::from_raw(pid.cast_signed()).ok_or_else(|| io::Error::other("the new process has no id"))?;
+        let pidfd = pidfd_open(name, PidfdFlags::empty())?;
+        let (outbox, lines) = mpsc::channel(OUTBOX_LIMIT);
+        tokio::spawn(send_all(write, lines));
+        tokio::spawn(watch(child, read, serial, notices));
+        let engine = Self { serial, pid, outbox, pidfd };
+        engine.line(job);
+        Ok(engine)
+    }
+
+    /// Gives the process its place in a generation, and its data listener.
+    ///
+    /// # Errors
+    /// The listener's descriptor cannot be duplicated.
+    pub fn start(&self, start: &Start, listener: &TcpListener) -> io::Result<()> {
+        self.push(Outgoing::Listener(listener.as_fd().try_clone_to_owned()?));
+        self.line(start);
+        Ok(())
+    }
+
+    /// Says something. A process that does not listen is killed.
+    pub fn send(&self, command: &Command) {
+        self.line(command);
+    }
+
+    /// Kills the process; its exit is told by its watcher.
+    pub fn kill(&self) {
+        // An error means that it is gone already.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    fn line(&self, message: &impl Serialize) {
+        match serde_json::to_vec(message) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.push(Outgoing::Line(line));
+            }
+            Err(error) => {
+                tracing::error!(%error, "a message to an engine cannot be written as JSON");
+                self.kill();
+            }
+        }
+    }
+
+    fn push(&self, outgoing: Outgoing) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.outbox.try_send(outgoing) {
+            tracing::warn!(pid = self.pid, "engine does not read its commands");
+            self.kill();
+        }
+    }
+}
+
+/// Sends lines in order until the process is gone or the handle is dropped.
+async fn send_all(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Outgoing>) {
+    while let Some(outgoing) = lines.recv().await {
+        let sent = match outgoing {
+            Outgoing::Line(line) => write.write_all(&line).await,
+            Outgoing::Listener(listener) => send_listener(&write, &listener).await,
+        };
+        if sent.is_err() {
+            return; // the watcher tells of the exit
+        }
+    }
+}
+
+/// Passes the descriptor with an empty line; a line that follows finds it there.
+async fn send_listener(write: &OwnedWriteHalf, listener: &OwnedFd) -> io::Result<()> {
+    loop {
+        write.writable().await?;
+        let stream: &UnixStream = write.as_ref();
+        let sent = stream.try_io(tokio::io::Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            let descriptors = [listener.as_fd()];
+            if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+                return Err(io::Error::other("no room for a descriptor"));
+            }
+            Ok(sendmsg(stream, &[IoSlice::new(b"\n")], &mut ancillary, SendFlags::NOSIGNAL)?)
+        });
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Forwards reports, then waits for the end of the process.
+async fn watch(mut child: Child, read: OwnedReadHalf, serial: Serial, notices: mpsc::UnboundedSender<Notice>) {
+    let mut reader = BufReader::new(read);
+    let mut line = Vec::new();
+    let problem = loop {
+        line.clear();
+        match (&mut reader).take(LINE_LIMIT as u64 + 1).read_until(b'\n', &mut line).await {
+            Ok(0) => break None,
+            Ok(length) if length > LINE_LIMIT => break Some(format!("a line is longer than {LINE_LIMIT} bytes")),
+            Ok(_) => match serde_json::from_slice(&line) {
+                Ok(report) => {
+                    let _ = notices.send(Notice::Report(serial, report));
+                }
+                // Cut off by the end of the process.
+                Err(_) if !line.ends_with(b"\n") => break None,
+                Err(error) => break Some(error.to_string()),
+            },
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    // Without its socket it is no engine any more, whatever it still does.
+    let status = match tokio::time::timeout(EXIT_GRACE, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => {
+            let _ = child.start_kill();
+            child.wait().await
+        }
+    };
+    let mut how = status.map_or_else(|error| format!("cannot be waited for: {error}"), describe);
+    if let Some(problem) = problem {
+        how = format!("{how}, after a report that cannot be read: {problem}");
+    }
+    let _ = notices.send(Notice::Exited(serial, how));
+}
+
+async fn forward<R: AsyncRead + Unpin>(stream: R, output: mpsc::Sender<OutputLine>, wrap: fn(Vec<u8>) -> OutputLine) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        match (&mut reader).take(LINE_LIMIT as u64).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                if output.send(wrap(line)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was killed by signal {signal}"),
+        (None, Some(0)) => "exited without saying why".to_owned(),
+        (None, Some(code)) => format!("exited with code {code}"),
+        (None, None) => "is gone".to_owned(),
+    }
+}

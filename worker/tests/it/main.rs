@@ -1,0 +1,7 @@
+//! The supervisor and the admin API over engines that are shell scripts speaking the wire.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod admin;
+mod fake;
+mod supervisor;
