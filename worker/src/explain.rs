@@ -10,7 +10,7 @@ use crate::manifest;
 pub fn main(arguments: &ExplainArguments) -> ExitCode {
     match manifest::load(&arguments.file, None) {
         Ok(loaded) => {
-            let text = text(&loaded);
+            let text = rheos_sql::explain(&loaded.planned);
             match std::io::stdout().lock().write_all(text.as_bytes()) {
                 Ok(()) => EXIT_GOOD.into(),
                 Err(_) => EXIT_FAILED.into(), // the reader of the pipe has gone
@@ -23,8 +23,4 @@ pub fn main(arguments: &ExplainArguments) -> ExitCode {
             EXIT_INVALID.into()
         }
     }
-}
-
-fn text(loaded: &manifest::Loaded) -> String {
-    format!("{:#?}\n", loaded.graph)
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rheos_api::manifest::MANIFEST_LIMIT;
 use rheos_api::validated::SqlSource;
 use rheos_api::{ValidatedJob, parse_manifest, stream_job, validate};
-use rheos_dataflow::graph::DataflowGraph;
 use rheos_dataflow::sink::Delivery;
+use rheos_sql::{PlanOptions, Planned};
 
 /// A job that can run.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub struct Loaded {
     /// The SQL text.
     pub sql: String,
     /// Its plan.
-    pub graph: DataflowGraph,
+    pub planned: Planned,
     /// Folder of the manifest.
     pub base_dir: PathBuf,
 }
@@ -42,10 +42,11 @@ pub fn load(file: &Path, parallelism: Option<i64>) -> Result<Loaded, Vec<String>
             return Err(vec![format!("{shown}: spec.sqlFrom: there is no ConfigMap outside a cluster; write the SQL into spec.sql")]);
         }
     };
-    let graph = plan(&sql, delivery(job.delivery)).map_err(|errors| errors.iter().map(|error| format!("{shown}: spec.sql: {error}")).collect::<Vec<_>>())?;
+    let planned = plan(&sql, delivery(job.delivery))
+        .map_err(|errors| errors.iter().map(|error| format!("{shown}: spec.sql: {error}")).collect::<Vec<_>>())?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base_dir = folder.canonicalize().map_err(|error| vec![format!("{}: {error}", folder.display())])?;
-    Ok(Loaded { job, sql, graph, base_dir })
+    Ok(Loaded { job, sql, planned, base_dir })
 }
 
 fn read(file: &Path) -> Result<String, String> {
@@ -59,12 +60,12 @@ fn read(file: &Path) -> Result<String, String> {
 ///
 /// # Errors
 /// Every mistake found.
-pub fn plan(sql: &str, delivery: Delivery) -> Result<DataflowGraph, Vec<String>> {
-    let _ = sql;
-    let graph = DataflowGraph::default();
-    let problems = rheos_connectors::check(&graph, delivery);
+pub fn plan(sql: &str, delivery: Delivery) -> Result<Planned, Vec<String>> {
+    let options = PlanOptions { accepts_changelog: rheos_connectors::accepts_changelog, ..PlanOptions::default() };
+    let planned = rheos_sql::plan(sql, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let problems = rheos_connectors::check(&planned.graph, delivery);
     match problems.is_empty() {
-        true => Ok(graph),
+        true => Ok(planned),
         false => Err(problems.iter().map(ToString::to_string).collect()),
     }
 }
