@@ -1,4 +1,4 @@
-//! [pure] Oracles: what a folder of committed output holds, compared as multisets.
+//! [io] Oracles: what a folder of committed output holds, compared as multisets.
 //!
 //! A change-log counts with its signs, so that one comparison serves both: a lost or repeated row, insert or retraction,
 //! leaves a count that differs.

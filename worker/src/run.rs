@@ -119,7 +119,9 @@ fn prepare(arguments: &RunArguments, loaded: &Loaded, screen: &Screen) -> Result
         }
     };
     if let Some(left) = &identity.left {
-        screen.error_line(format!("starting without state; what was there stays in {storage_uri}/{namespace}/{}/{left}\n", spec.name).as_bytes());
+        screen.error_line(
+            format!("starting without state; what was there stays in {storage_uri}/{namespace}/{}/{left}\n", spec.name).as_bytes(),
+        );
     }
     let restore = spec.restore.as_ref();
     let from = arguments.from.clone().or_else(|| match restore.map(|restore| &restore.from) {

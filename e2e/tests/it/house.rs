@@ -20,7 +20,10 @@ const OURS: &[(&str, &[&str])] = &[
     ("rheos-sql", &["rheos-dataflow"]),
     ("rheos-connectors", &["rheos-dataflow", "rheos-checkpoint"]),
     ("rheos-timely", &["rheos-dataflow", "rheos-checkpoint"]),
-    ("rheos-worker", &["rheos-api", "rheos-checkpoint", "rheos-connectors", "rheos-control-api", "rheos-dataflow", "rheos-sql", "rheos-timely"]),
+    (
+        "rheos-worker",
+        &["rheos-api", "rheos-checkpoint", "rheos-connectors", "rheos-control-api", "rheos-dataflow", "rheos-sql", "rheos-timely"],
+    ),
     ("rheos-operator", &["rheos-api", "rheos-control-api"]),
     ("kubectl-streamjob", &["rheos-api", "rheos-control-api"]),
     ("rheos-e2e", &["rheos-api", "rheos-control-api"]),

@@ -1,5 +1,7 @@
 //! Tests against real servers and data from outside; `cargo xtask servers` installs and names them.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real processes and files")]
+
 mod s3;
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! [io] Measures the `nexmark` source alone: nanoseconds for each event, by what is projected.
 //!
 //! `cargo run --release -p rheos-connectors --example nexmark_bench [MILLIONS OF EVENTS]`
+
+#![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 #![allow(clippy::print_stdout)] // a program's own output
 
 use std::collections::BTreeMap;

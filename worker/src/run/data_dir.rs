@@ -91,8 +91,11 @@ impl DataDir {
         let describe = |problem: String| format!("job file {}: {problem}", path.display());
         let known = match fs::read(&path) {
             Ok(bytes) => {
-                let file: JobFile = serde_json::from_slice(&bytes)
-                    .map_err(|error| describe(format!("{error}; without it the job's state cannot be found: restore it, or use --fresh with another --data-dir")))?;
+                let file: JobFile = serde_json::from_slice(&bytes).map_err(|error| {
+                    describe(format!(
+                        "{error}; without it the job's state cannot be found: restore it, or use --fresh with another --data-dir"
+                    ))
+                })?;
                 if file.version != JOB_FILE_VERSION {
                     return Err(describe(format!("version {} is not known to this release", file.version)));
                 }

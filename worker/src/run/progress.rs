@@ -133,7 +133,10 @@ mod tests {
 
     #[test]
     fn spans_and_counts_read_well() {
-        assert_eq!([span(0), span(59_999), span(600_000), span(-1_500), span(i64::MAX)].join(", "), "0.0 s, 59 s, 10 min, -1.5 s, 106751991167 d");
+        assert_eq!(
+            [span(0), span(59_999), span(600_000), span(-1_500), span(i64::MAX)].join(", "),
+            "0.0 s, 59 s, 10 min, -1.5 s, 106751991167 d"
+        );
         assert_eq!([count(999), count(1_000), count(123_456), count(u64::MAX)].join(", "), "999, 1.0 k, 123 k, 18446744 T");
     }
 }

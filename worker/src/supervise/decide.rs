@@ -281,7 +281,9 @@ impl Life {
         let problem = if let Some((process, _)) = silent {
             Some((*process, format!("gave no sign of life for {} s", HEARTBEAT_DEADLINE.as_secs_f64())))
         } else if up.all_running.is_none() && now >= up.since + START_DEADLINE {
-            (0..self.rules.members).find(|process| !up.running.contains_key(process)).map(|process| (process, format!("did not start {}", seconds(START_DEADLINE))))
+            (0..self.rules.members)
+                .find(|process| !up.running.contains_key(process))
+                .map(|process| (process, format!("did not start {}", seconds(START_DEADLINE))))
         } else if up.stop_sent.is_some_and(|sent| now >= sent + self.rules.stop_deadline) {
             Some((0, format!("did not stop {}", seconds(self.rules.stop_deadline))))
         } else if up.first_ended.is_some_and(|ended| now >= ended + END_DEADLINE) {

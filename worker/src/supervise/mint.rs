@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use rheos_checkpoint::Protocol;
 use rheos_checkpoint::paths::{JobPaths, ObjectPath};
 use rheos_checkpoint::store::open;
-use rheos_checkpoint::Protocol;
 use rheos_checkpoint::workflow::{ProtocolError, Restore};
 use rheos_dataflow::error::ErrorKind;
 

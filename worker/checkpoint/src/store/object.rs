@@ -9,6 +9,8 @@
 //! - Credentials come from options or environment; the address that hands them out on cloud machines is asked only
 //!   when the option `instance_metadata` says so. Messages are searched for secrets before they leave this file.
 
+#![allow(clippy::disallowed_methods, reason = "an edge: tokens must differ between processes")]
+
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::hash::{BuildHasher, Hasher, RandomState};

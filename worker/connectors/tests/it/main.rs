@@ -1,5 +1,7 @@
 //! [io] The crate as the engine sees it: from a graph to connectors, and everything that planning refuses.
 
+#![allow(clippy::disallowed_methods, reason = "tests of real processes and files")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -1,3 +1,5 @@
+//! Window arithmetic against its definition.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -134,7 +134,9 @@ fn the_same_bad_data_after_a_restart_ends_the_job() {
     life.handle(running(0), ms(5_003));
     life.handle(bad(), ms(5_004));
     let actions = life.handle(exited(0), ms(5_005));
-    assert!(matches!(outcome(&actions), Some(Outcome::Failed(failure)) if failure.message.contains("line 7") && failure.message.contains("2 times")));
+    assert!(
+        matches!(outcome(&actions), Some(Outcome::Failed(failure)) if failure.message.contains("line 7") && failure.message.contains("2 times"))
+    );
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! What a calc filters, projects and carries along.
+
 use arrow::array::{Int64Array, StringArray, UInt8Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_expr::Operator as Op;

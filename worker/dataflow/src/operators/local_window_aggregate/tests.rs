@@ -1,3 +1,5 @@
+//! Partials of the first phase: by key and slice, and passed through.
+
 use arrow::array::{Array, AsArray, TimestampMillisecondArray};
 use arrow::datatypes::{Field, Int64Type, Schema, TimeUnit};
 

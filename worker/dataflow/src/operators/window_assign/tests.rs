@@ -1,3 +1,5 @@
+//! Which windows a row gets.
+
 use arrow::array::{Array, AsArray, Int64Array};
 use arrow::datatypes::{Field, Schema, TimestampMillisecondType};
 use proptest::prelude::*;
