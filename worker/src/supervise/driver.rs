@@ -4,8 +4,8 @@
 //! The roster is data: here every member is a process of this machine, with a data listener that this process binds
 //! once and lends to each generation.
 //!
-//! Standbys: while a job runs, one more process for each member has been started and has planned the SQL. A restart
-//! then costs neither process start nor planning.
+//! Engine processes are started before their generation is minted, and plan meanwhile. Standbys: while a job runs, one
+//! more process for each member has been started and has planned. A restart then costs neither.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpListener};
@@ -277,6 +277,7 @@ impl Supervisor {
     fn execute(&mut self, action: Action) -> Option<Outcome> {
         match action {
             Action::Mint => {
+                self.prepare_engines();
                 let (mint, sender) = (Arc::clone(&self.mint), self.minted.0.clone());
                 tokio::spawn(async move {
                     let _ = sender.send(mint.mint().await);
@@ -299,6 +300,17 @@ impl Supervisor {
             Action::Finish(outcome) => return Some(outcome),
         }
         None
+    }
+
+    /// Starts the next generation's processes, so that they plan while the last one is cleared and this one minted.
+    /// What cannot be started now is tried again, and told, at the launch.
+    fn prepare_engines(&mut self) {
+        while self.standbys.len() < self.config.roster.len() {
+            match self.spawn() {
+                Ok(engine) => self.standbys.push(engine),
+                Err(_) => return,
+            }
+        }
     }
 
     fn launch(&mut self, minted: Minted) {

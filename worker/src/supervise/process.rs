@@ -221,7 +221,8 @@ async fn watch(mut child: Child, read: OwnedReadHalf, serial: Serial, notices: m
         }
     };
     // Without its socket it is no engine any more, whatever it still does.
-    let status = match tokio::time::timeout(EXIT_GRACE, child.wait()).await {
+    let grace = if problem.is_some() { Duration::ZERO } else { EXIT_GRACE };
+    let status = match tokio::time::timeout(grace, child.wait()).await {
         Ok(status) => status,
         Err(_) => {
             let _ = child.start_kill();
