@@ -26,6 +26,8 @@ pub struct Options<'a> {
     connector: &'a str,
     given: &'a BTreeMap<String, String>,
     known: Vec<String>,
+    /// Given, and refused by name.
+    refused: Vec<String>,
     problems: Problems,
 }
 
@@ -34,7 +36,7 @@ impl<'a> Options<'a> {
     pub fn new(table: &'a str, given: &'a BTreeMap<String, String>) -> Self {
         let connector = given.get("connector").map_or("", String::as_str);
         let known = COMMON.iter().map(ToString::to_string).collect();
-        Self { table, connector, given, known, problems: Vec::new() }
+        Self { table, connector, given, known, refused: Vec::new(), problems: Vec::new() }
     }
 
     /// Notes a problem of the table.
@@ -128,6 +130,7 @@ impl<'a> Options<'a> {
     pub fn unsupported(&mut self, names: &[&str]) {
         for name in names {
             if self.given.contains_key(*name) {
+                self.refused.push((*name).to_owned());
                 self.problem(format!("option '{name}' is not supported; remove it"));
             }
         }
@@ -140,24 +143,26 @@ impl<'a> Options<'a> {
 
     /// Reports what was found, options that nobody asked for among it.
     pub fn finish(mut self) -> Result<(), Problems> {
-        let unknown: Vec<&String> = self.given.keys().filter(|name| !self.known.contains(name)).collect();
+        let unknown: Vec<&String> = self.given.keys().filter(|name| !self.known.contains(name) && !self.refused.contains(name)).collect();
         for name in unknown {
-            if self.problems.iter().any(|problem| problem.message.contains(&format!("'{name}'"))) {
-                continue;
-            }
-            let hint = closest(name, &self.known).map_or(String::new(), |known| format!("; did you mean '{known}'?"));
+            let hint = did_you_mean(name, &self.known);
             let mut known = self.known.clone();
             known.sort();
-            self.problem(format!("unknown option '{name}'{hint} Known options: {}", known.join(", ")).replace("' Known", "'. Known"));
+            self.problem(format!("unknown option '{name}'{hint} Known options: {}", known.join(", ")));
         }
         if self.problems.is_empty() { Ok(()) } else { Err(self.problems) }
     }
 }
 
 /// The name in `names` that is most like `name`, if any is like it (edit distance of at most a third of its length).
-pub fn closest<'n, S: AsRef<str>>(name: &str, names: &'n [S]) -> Option<&'n str> {
+fn closest<'n, S: AsRef<str>>(name: &str, names: &'n [S]) -> Option<&'n str> {
     let distances = names.iter().map(|candidate| (edit_distance(name, candidate.as_ref()), candidate.as_ref()));
     distances.min().filter(|(distance, _)| *distance <= name.chars().count().max(3) / 3).map(|(_, candidate)| candidate)
+}
+
+/// The end of a sentence about an unknown name, with the closest known one: `; did you mean 'path'?` or a full stop.
+pub fn did_you_mean<S: AsRef<str>>(name: &str, names: &[S]) -> String {
+    closest(name, names).map_or_else(|| ".".to_owned(), |known| format!("; did you mean '{known}'?"))
 }
 
 /// Levenshtein's distance, by the usual two rows.

@@ -10,7 +10,7 @@ use rheos_dataflow::source::Source;
 use rheos_dataflow::stage::Connectors;
 
 use crate::environment::Environment;
-use crate::options::{Options, Problems, closest};
+use crate::options::{Options, Problems, did_you_mean};
 use crate::{blackhole, datagen, filesystem, nexmark, print};
 
 /// Connectors that can be read.
@@ -108,8 +108,8 @@ fn no_connector(table: &str, given: &BTreeMap<String, String>, role: &str, list:
             options.problem(format!("connector '{name}' cannot be {role}; connectors that can: {list_text}"));
         }
         Some(name) => {
-            let hint = closest(name, list).map_or(String::new(), |known| format!(" Did you mean '{known}'?"));
-            options.problem(format!("unknown connector '{name}'.{hint} Connectors that can be {role}: {list_text}"));
+            let hint = did_you_mean(name, list);
+            options.problem(format!("unknown connector '{name}'{hint} Connectors that can be {role}: {list_text}"));
         }
     }
     options.known_all();

@@ -18,7 +18,10 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
 use super::{Decoded, Decoder, Malformed, OnError, RECORD_LIMIT, on_error, shown};
-use crate::options::{Options, closest};
+use crate::options::{Options, did_you_mean};
+
+/// Least room that the buffers of records grow by, bytes and fields.
+const ROOM: usize = 4 * 1024;
 
 /// The options of the format.
 #[derive(Debug, Clone)]
@@ -76,7 +79,6 @@ impl CsvOptions {
 pub(crate) struct CsvDecoder {
     options: CsvOptions,
     reader: Reader,
-    declared: SchemaRef,
     wanted: SchemaRef,
     /// Fields of a record in this file, and for each wanted column its place among them.
     fields: usize,
@@ -89,8 +91,12 @@ pub(crate) struct CsvDecoder {
 #[derive(Debug, Default)]
 struct Records {
     data: Vec<u8>,
+    /// Bytes of `data` that are filled.
+    data_len: usize,
     /// Ends of all fields, relative to their record's start in `data`.
     ends: Vec<usize>,
+    /// Entries of `ends` that are filled.
+    ends_len: usize,
     rows: Vec<Row>,
 }
 
@@ -108,6 +114,12 @@ struct Row {
 }
 
 impl Records {
+    /// Forgets the records and keeps the room.
+    fn clear(&mut self) {
+        (self.data_len, self.ends_len) = (0, 0);
+        self.rows.clear();
+    }
+
     #[inline]
     fn field(&self, row: &Row, place: usize) -> &[u8] {
         let from = if place == 0 { 0 } else { self.ends[row.ends + place - 1] };
@@ -122,7 +134,6 @@ impl CsvDecoder {
         Self {
             reader: options.reader(),
             options: options.clone(),
-            declared: SchemaRef::clone(declared),
             wanted: SchemaRef::clone(wanted),
             fields: declared.fields().len(),
             places,
@@ -135,32 +146,34 @@ impl CsvDecoder {
     /// whole, or when there is none.
     fn cut(&mut self, input: &[u8], last: bool) -> Result<Option<(usize, usize)>> {
         self.reader.reset();
-        let (data_start, ends_start) = (self.records.data.len(), self.records.ends.len());
-        let (mut used, mut data, mut ends) = (0, data_start, ends_start);
+        let records = &mut self.records;
+        let (mut used, mut data, mut ends) = (0, records.data_len, records.ends_len);
         loop {
-            // Room for what is left of most records; grown when the automaton says so.
-            if self.records.data.len() < data + 512 {
-                self.records.data.resize((data + 512).max(self.records.data.len() * 2), 0);
+            // The buffers only grow, and what is behind their lengths is room for the automaton.
+            if records.data.len() == data {
+                records.data.resize(data * 2 + ROOM, 0);
             }
-            if self.records.ends.len() < ends + 64 {
-                self.records.ends.resize((ends + 64).max(self.records.ends.len() * 2), 0);
+            if records.ends.len() == ends {
+                records.ends.resize(ends * 2 + ROOM, 0);
             }
-            let rest = if used < input.len() { &input[used..] } else { &[][..] };
-            let room = &mut self.records.data[data..];
-            let (result, read, wrote, ended) = self.reader.read_record(rest, room, &mut self.records.ends[ends..]);
+            let room = &mut records.data[data..];
+            let (result, read, wrote, ended) = self.reader.read_record(&input[used..], room, &mut records.ends[ends..]);
             used += read;
             data += wrote;
             ends += ended;
-            let open = matches!(result, ReadRecordResult::InputEmpty if !last);
-            if !matches!(result, ReadRecordResult::Record) && (open || result == ReadRecordResult::End) {
-                self.records.data.truncate(data_start);
-                self.records.ends.truncate(ends_start);
-                return if used > RECORD_LIMIT { Err(too_long()) } else { Ok(None) };
+            if used > RECORD_LIMIT {
+                return Err(too_long());
             }
-            if result == ReadRecordResult::Record {
-                self.records.data.truncate(data);
-                self.records.ends.truncate(ends);
-                return if used > RECORD_LIMIT { Err(too_long()) } else { Ok(Some((used, ends - ends_start))) };
+            match result {
+                ReadRecordResult::Record => {
+                    let fields = ends - records.ends_len;
+                    (records.data_len, records.ends_len) = (data, ends);
+                    return Ok(Some((used, fields)));
+                }
+                ReadRecordResult::End => return Ok(None),
+                ReadRecordResult::InputEmpty if !last => return Ok(None),
+                // Called again: with the empty rest of the input, which ends the last record, or with more room.
+                _ => {}
             }
         }
     }
@@ -187,9 +200,9 @@ impl CsvDecoder {
         for field in self.wanted.fields() {
             let place = names.iter().position(|name| name.trim() == field.name());
             places.push(place.ok_or_else(|| {
-                let hint = closest(field.name(), &names).map_or(String::new(), |name| format!("; did you mean '{name}'?"));
+                let hint = did_you_mean(field.name(), &names);
                 let message = format!("the header has no column '{}'{hint} It has: {}", field.name(), names.join(", "));
-                DataflowError::new("csv", ErrorKind::Data, message.replace("' It has", "'. It has"))
+                DataflowError::new("csv", ErrorKind::Data, message)
             })?);
         }
         self.places = places;
@@ -201,13 +214,11 @@ impl CsvDecoder {
 
 impl Decoder for CsvDecoder {
     fn decode(&mut self, input: &[u8], last: bool, rows: usize) -> Result<Decoded> {
-        self.records.data.clear();
-        self.records.ends.clear();
-        self.records.rows.clear();
+        self.records.clear();
         let mut malformed = BTreeMap::new();
         let (mut consumed, mut number) = (0, 0);
         while (number as usize) < rows {
-            let row = Row { number, start: consumed, data: self.records.data.len(), ends: self.records.ends.len() };
+            let row = Row { number, start: consumed, data: self.records.data_len, ends: self.records.ends_len };
             let Some((used, fields)) = self.cut(&input[consumed..], last)? else {
                 if last {
                     // Only blank lines or comments are left.
@@ -249,7 +260,7 @@ impl Decoder for CsvDecoder {
         if !self.options.header && !self.options.ignore_first_line {
             return Ok(Some(mark));
         }
-        self.records = Records::default();
+        self.records.clear();
         let Some((used, fields)) = self.cut(&input[mark..], last)? else {
             // An empty file has no header, and no records either.
             return Ok(last.then_some(input.len()));
@@ -267,7 +278,6 @@ impl Decoder for CsvDecoder {
     }
 
     fn set_header(&mut self, header: Vec<String>) -> Result<()> {
-        debug_assert!(self.declared.fields().len() >= self.wanted.fields().len());
         self.map_header(header)
     }
 }

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use rheos_dataflow::graph::SourceSpec;
 
-use crate::options::{Options, Problems, closest};
+use crate::options::{Options, Problems, did_you_mean};
 use crate::sequence::Blocks;
 
 /// Event time of the first event, unless told: 2015-07-15T00:00:00Z, ms.
@@ -189,8 +189,8 @@ fn column_problem(field: &Field) -> Option<String> {
     }
     let Some(event) = event_of(name) else {
         let names = ["event_type", "person", "auction", "bid"];
-        let hint = closest(name, &names).map_or(String::new(), |name| format!("; did you mean '{name}'?"));
-        return Some(format!("there is no column '{name}'{hint} A nexmark table has: {}", names.join(", ")).replace("' A nex", "'. A nex"));
+        let hint = did_you_mean(name, &names);
+        return Some(format!("there is no column '{name}'{hint} A nexmark table has: {}", names.join(", ")));
     };
     let DataType::Struct(children) = field.data_type() else {
         return Some(format!("column '{name}' must be a ROW<…> of the fields of the event"));

@@ -78,7 +78,7 @@ fn context(index: u32, workers: u32) -> SinkContext {
 
 #[test]
 fn wrong_connectors_are_refused_by_name() {
-    let expected = "table input (nexmrk): invalid job: unknown connector 'nexmrk'. Did you mean 'nexmark'? \
+    let expected = "table input (nexmrk): invalid job: unknown connector 'nexmrk'; did you mean 'nexmark'? \
                     Connectors that can be read: datagen, filesystem, nexmark";
     assert_eq!(problems(source(&[("connector", "nexmrk"), ("whatever", "1")]), Delivery::ExactlyOnce), [expected]);
     let found = problems(source(&[("connector", "print")]), Delivery::ExactlyOnce);

@@ -344,7 +344,7 @@ fn wrong_tables_are_refused_by_name() {
     let cases: [(&[(&str, &str)], &str); 9] = [
         (&[("path", "in")], "option 'format' is missing"),
         (&[("format", "csv")], "option 'path' is missing"),
-        (&[("path", "in"), ("format", "cvs")], "option 'format' = 'cvs': expected 'csv', 'json' or 'parquet'"),
+        (&[("path", "in"), ("format", "cvs")], "option 'format' = 'cvs': expected 'csv', 'json', 'parquet' or 'debezium-json'"),
         (&[("path", "hdfs://x/y"), ("format", "csv")], "'hdfs://' is not supported"),
         (&[("path", "s3://"), ("format", "csv")], "the form s3://bucket/prefix"),
         (&[("path", "in"), ("format", "csv"), ("csv.field-delimiter", "||")], "'csv.field-delimiter' = '||': expected one ASCII character"),
