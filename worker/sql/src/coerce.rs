@@ -157,10 +157,7 @@ pub(crate) fn cast(value: Typed, ty: &DataType, lenient: bool) -> Option<Typed> 
 /// Flink writes TRUE and FALSE.
 fn boolean_to_text(value: Typed) -> Typed {
     let text = |text: &str| Box::new(Typed::literal(ScalarValue::from(text)).expr);
-    let branches = vec![
-        (Box::new(value.expr.clone()), text("TRUE")),
-        (Box::new(Expr::Not(Box::new(value.expr))), text("FALSE")),
-    ];
+    let branches = vec![(Box::new(value.expr.clone()), text("TRUE")), (Box::new(Expr::Not(Box::new(value.expr))), text("FALSE"))];
     Typed::new(Expr::Case(datafusion_expr::Case::new(None, branches, None)), DataType::Utf8)
 }
 

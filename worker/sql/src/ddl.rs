@@ -87,7 +87,8 @@ fn table_element(parser: &mut Parser, table: &mut TableDef) -> Result<()> {
         syntax_result(parser.expect_keywords(&[Keyword::PRIMARY, Keyword::KEY]))?;
         return primary_key(parser);
     }
-    let is_watermark = matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("WATERMARK"));
+    let is_watermark =
+        matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("WATERMARK"));
     if is_watermark && matches!(&parser.peek_nth_token(1).token, Token::Word(word) if word.keyword == Keyword::FOR) {
         parser.next_token();
         parser.next_token();
@@ -168,7 +169,11 @@ fn check(table: &TableDef) -> Result<()> {
         }
     }
     if !table.options.contains_key("connector") {
-        return fail_hint(table.name.span, format!("table {} has no 'connector' option", table.name.value), "add 'connector' = '…' to WITH");
+        return fail_hint(
+            table.name.span,
+            format!("table {} has no 'connector' option", table.name.value),
+            "add 'connector' = '…' to WITH",
+        );
     }
     for name in &table.partition_by {
         if !table.columns.iter().any(|column| column.name.value == name.value) {
@@ -254,7 +259,24 @@ impl TypeParser<'_, '_> {
                 return fail_hint(span, format!("type {name} is not supported"), "use STRING, or a ROW of its parts");
             }
             _ => {
-                let known = ["BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "STRING", "VARCHAR", "BYTES", "DATE", "TIMESTAMP", "TIMESTAMP_LTZ", "ARRAY", "ROW"];
+                let known = [
+                    "BOOLEAN",
+                    "TINYINT",
+                    "SMALLINT",
+                    "INT",
+                    "BIGINT",
+                    "FLOAT",
+                    "DOUBLE",
+                    "DECIMAL",
+                    "STRING",
+                    "VARCHAR",
+                    "BYTES",
+                    "DATE",
+                    "TIMESTAMP",
+                    "TIMESTAMP_LTZ",
+                    "ARRAY",
+                    "ROW",
+                ];
                 return Fault::new(span, format!("unknown type {name}")).maybe_hint(crate::error::did_you_mean(name, known)).into();
             }
         })

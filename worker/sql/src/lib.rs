@@ -34,8 +34,8 @@ use std::collections::BTreeMap;
 use rheos_dataflow::graph::DataflowGraph;
 
 use crate::bind::script::Script;
-use crate::error::{Faults, SourceText, point};
 pub use crate::error::SqlError;
+use crate::error::{Faults, SourceText, point};
 pub use crate::explain::explain;
 
 /// How to plan.

@@ -14,10 +14,14 @@ use crate::error::{Fault, Result, fail_hint, point};
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// Parentheses, brackets and CASE expressions inside each other, at most.
 pub const MAX_NESTING: usize = 64;
+/// Queries inside each other, at most: the parser needs a lot of stack for each.
+pub const MAX_QUERY_NESTING: usize = 16;
 /// Height of a syntax tree, at most, estimated from the tokens: nesting plus operators in a row.
 pub const MAX_TREE_HEIGHT: usize = 256;
-/// Nodes of one query's plan, at most (a view counts wherever it is used).
+/// Nodes of a job's plan, at most (a view counts wherever it is used).
 pub const MAX_PLAN_NODES: usize = 1_000;
+/// Nodes of a plan on the way from a sink to a source, at most.
+pub const MAX_PLAN_DEPTH: usize = 200;
 /// Columns of a table or a query, at most (fields of nested rows count).
 pub const MAX_COLUMNS: usize = 256;
 /// Windows that one row can fall into, at most.
@@ -50,6 +54,8 @@ pub(crate) fn check_text(sql: &str) -> Result<()> {
 #[derive(Default)]
 struct Level {
     case: bool,
+    /// Whether it holds a SELECT.
+    query: bool,
     /// Highest finished item.
     highest: usize,
     /// Height below the running item's operators.
@@ -70,6 +76,7 @@ impl Level {
 /// Bounds nesting and tree height of one statement.
 pub(crate) fn check_nesting(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut levels = vec![Level::default()];
+    let mut before = Keyword::NoKeyword;
     for TokenWithSpan { token, span } in tokens {
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => open(&mut levels, false, *span)?,
@@ -77,7 +84,10 @@ pub(crate) fn check_nesting(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::Word(word) if word.quote_style.is_none() => match word.keyword {
                 Keyword::CASE => open(&mut levels, true, *span)?,
                 Keyword::END => close(&mut levels, true),
-                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::HAVING | Keyword::GROUP => next_item(&mut levels),
+                Keyword::SELECT => query(&mut levels, *span)?,
+                // The one of IS DISTINCT FROM goes on with the expression.
+                Keyword::FROM if before == Keyword::DISTINCT => {}
+                Keyword::FROM | Keyword::WHERE | Keyword::HAVING | Keyword::GROUP => next_item(&mut levels),
                 keyword if is_operator(keyword) => chain(&mut levels, *span)?,
                 _ => {}
             },
@@ -85,6 +95,10 @@ pub(crate) fn check_nesting(tokens: &[TokenWithSpan]) -> Result<()> {
             token if is_operator_token(token) => chain(&mut levels, *span)?,
             _ => {}
         }
+        before = match token {
+            Token::Word(word) => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
     }
     Ok(())
 }
@@ -96,6 +110,17 @@ fn open(levels: &mut Vec<Level>, case: bool, span: Span) -> Result<()> {
         return fail_hint(span, message, "use views");
     }
     levels.push(Level { case, ..Level::default() });
+    Ok(())
+}
+
+fn query(levels: &mut [Level], span: Span) -> Result<()> {
+    if let Some(level) = levels.last_mut() {
+        level.query = true;
+    }
+    next_item(levels);
+    if levels.iter().filter(|level| level.query).count() > MAX_QUERY_NESTING {
+        return fail_hint(span, format!("more than {MAX_QUERY_NESTING} queries inside each other"), "use views");
+    }
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use rheos_dataflow::aggregate::partial_fields;
 use rheos_dataflow::changelog::KIND_COLUMN;
 use rheos_dataflow::graph::{
-    AggregateCall, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, Node, NodeIndex, OperatorSpec, SinkSpec,
-    Window, WindowAggregateSpec, WindowAssignSpec,
+    AggregateCall, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, Node, NodeIndex, OperatorSpec, SinkSpec, Window,
+    WindowAggregateSpec, WindowAssignSpec,
 };
 
 use crate::PlanOptions;
@@ -216,7 +216,8 @@ impl Lowering<'_> {
         let below = self.node(input)?;
         let schema = self.schema(below);
         let key_columns = indexes(&schema, keys)?;
-        let spec = WindowAggregateSpec { keys: key_columns.clone(), time: index(&schema, time)?, window: *window, calls: bound(&schema, calls)? };
+        let spec =
+            WindowAggregateSpec { keys: key_columns.clone(), time: index(&schema, time)?, window: *window, calls: bound(&schema, calls)? };
         let title = aggregate_title(&format!("{}, ", show::window(*window)), keys, calls);
         let identity = lineage(rel);
         let mut partial: Vec<Field> = key_columns.iter().map(|key| schema.field(*key).clone()).collect();
@@ -254,7 +255,8 @@ impl Lowering<'_> {
         let schema = self.schema(below);
         let key_columns = indexes(&schema, keys)?;
         let two_phase = !input.changelog;
-        let spec = GroupAggregateSpec { keys: key_columns.clone(), calls: bound(&schema, calls)?, two_phase, input_changelog: input.changelog };
+        let spec =
+            GroupAggregateSpec { keys: key_columns.clone(), calls: bound(&schema, calls)?, two_phase, input_changelog: input.changelog };
         let title = aggregate_title("", keys, calls);
         let identity = lineage(rel);
         let (from, keys_there) = if two_phase {
@@ -349,7 +351,8 @@ fn state(schema: &Schema, keys: &[usize], calls: &[Call]) -> String {
 }
 
 fn aggregate_title(window: &str, keys: &[String], calls: &[Call]) -> String {
-    let calls = if calls.is_empty() { "DISTINCT".into() } else { calls.iter().map(|call| call.title.as_str()).collect::<Vec<_>>().join(", ") };
+    let calls =
+        if calls.is_empty() { "DISTINCT".into() } else { calls.iter().map(|call| call.title.as_str()).collect::<Vec<_>>().join(", ") };
     let keys = if keys.is_empty() { String::new() } else { format!(" by {}", keys.join(", ")) };
     format!("{window}{calls}{keys}")
 }

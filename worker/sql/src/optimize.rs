@@ -10,7 +10,9 @@ use std::sync::Arc;
 use datafusion_common::DataFusionError;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
+use datafusion_expr::sqlparser::tokenizer::Span;
 
+use crate::bind::select::Simplifier;
 use crate::functions::row;
 use crate::rel::{Call, Op, Rel, column, used_columns};
 
@@ -116,6 +118,8 @@ fn merge(rel: &Arc<Rel>) -> Arc<Rel> {
             if let Op::Calc { input: below, filter: first, project: inner } = &input.op
                 && let Some((filter, project)) = merged(&input, inner, first.as_ref(), filter.as_ref(), project)
             {
+                let filter = filter.and_then(|filter| simplified(below, vec![filter]).pop());
+                let project = simplified(below, project);
                 return drop_identity(Rel::new(Op::Calc { input: Arc::clone(below), filter, project }, rel.columns.clone()));
             }
             drop_identity(with_input(rel, input))
@@ -177,6 +181,13 @@ fn merged(lower: &Rel, inner: &[Expr], first: Option<&Expr>, filter: Option<&Exp
         return None;
     }
     Some((filter, project))
+}
+
+/// Constants that met through merging fold.
+fn simplified(input: &Rel, exprs: Vec<Expr>) -> Vec<Expr> {
+    let Ok(simplifier) = Simplifier::new(input, Span::empty()) else { return exprs };
+    // What fails stays, and fails on a row if one comes.
+    exprs.into_iter().map(|expr| simplifier.simplify(expr.clone()).unwrap_or(expr)).collect()
 }
 
 /// A field of a field becomes one path.

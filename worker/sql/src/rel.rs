@@ -56,15 +56,37 @@ pub(crate) enum Bound {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
     Scan(Arc<Table>),
-    Calc { input: Arc<Rel>, filter: Option<Expr>, project: Vec<Expr> },
+    Calc {
+        input: Arc<Rel>,
+        filter: Option<Expr>,
+        project: Vec<Expr>,
+    },
     /// Output: the input's columns and the three bounds.
-    WindowAssign { input: Arc<Rel>, window: Window, time: String },
+    WindowAssign {
+        input: Arc<Rel>,
+        window: Window,
+        time: String,
+    },
     /// Output: keys, calls and the three bounds. `identity` is what was grouped by, for the operator's id.
-    WindowAggregate { input: Arc<Rel>, window: Window, time: String, keys: Vec<String>, identity: Vec<String>, calls: Vec<Call> },
+    WindowAggregate {
+        input: Arc<Rel>,
+        window: Window,
+        time: String,
+        keys: Vec<String>,
+        identity: Vec<String>,
+        calls: Vec<Call>,
+    },
     /// Output: keys and calls.
-    GroupAggregate { input: Arc<Rel>, keys: Vec<String>, identity: Vec<String>, calls: Vec<Call> },
+    GroupAggregate {
+        input: Arc<Rel>,
+        keys: Vec<String>,
+        identity: Vec<String>,
+        calls: Vec<Call>,
+    },
     /// All inputs have the same column names and types.
-    Union { inputs: Vec<Arc<Rel>> },
+    Union {
+        inputs: Vec<Arc<Rel>>,
+    },
 }
 
 /// An aggregate over columns of the input.

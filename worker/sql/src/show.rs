@@ -6,7 +6,7 @@ use rheos_dataflow::graph::{AggregateFunction, Window};
 
 use crate::bind::aggregate::Pending;
 use crate::functions::row;
-use crate::functions::time::Pattern;
+use crate::functions::time::{Pattern, SHIFT};
 use crate::types;
 
 /// Characters of an expression that a title shows, at most.
@@ -50,12 +50,23 @@ fn full(expr: &Expr) -> String {
             }
             text + " END"
         }
-        Expr::ScalarFunction(function) => match row::as_field(expr) {
-            Some((root, path)) => format!("{}.{}", operand(root), path.join(".")),
-            None => format!("{}({})", function.func.name().to_uppercase(), list(&function.args)),
+        Expr::ScalarFunction(function) => match (row::as_field(expr), function.args.as_slice()) {
+            (Some((root, path)), _) => format!("{}.{}", operand(root), path.join(".")),
+            (None, [time, shift]) if function.func.name() == SHIFT => shifted(time, shift),
+            _ => format!("{}({})", function.func.name().to_uppercase(), list(&function.args)),
         },
         other => other.to_string(),
     }
+}
+
+/// `ts - 5s`.
+fn shifted(time: &Expr, shift: &Expr) -> String {
+    let (negative, length) = match shift {
+        Expr::Literal(ScalarValue::DurationMillisecond(Some(millis)), _) => (*millis < 0, duration(millis.saturating_abs())),
+        Expr::Literal(ScalarValue::IntervalYearMonth(Some(months)), _) => (*months < 0, format!("{}months", months.saturating_abs())),
+        other => (false, full(other)),
+    };
+    format!("{} {} {length}", operand(time), if negative { "-" } else { "+" })
 }
 
 fn not(negated: bool) -> &'static str {

@@ -10,10 +10,11 @@ use datafusion_expr::sqlparser::{
 use crate::ddl::{self, TableDef};
 use crate::dialect::FlinkDialect;
 use crate::error::{Fault, Faults, Result, fail_hint, point};
-use crate::limits::{self, MAX_STATEMENTS, MAX_TREE_HEIGHT};
+use crate::limits::{self, MAX_NESTING, MAX_STATEMENTS};
 
-/// Recursions of the parser, at most: it counts a few for each level of the tree.
-const PARSER_RECURSION_LIMIT: usize = 2 * MAX_TREE_HEIGHT;
+/// Recursions of the parser, at most: it counts one or two for each level of nesting and for each operator that binds
+/// to the right, and needs some kilobytes of stack for each.
+const PARSER_RECURSION_LIMIT: usize = 2 * MAX_NESTING;
 
 /// A statement of a script.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct Chunk {
 
 /// Cuts a script into statements.
 pub(crate) fn split(sql: &str) -> Result<Vec<Chunk>> {
-    let tokens = Tokenizer::new(&FlinkDialect, sql).tokenize_with_location().map_err(|error| {
+    let tokens = Tokenizer::new(&FlinkDialect::new(0), sql).tokenize_with_location().map_err(|error| {
         let at = point(error.location.line, error.location.column);
         Fault::new(at, error.message.trim().to_lowercase())
     })?;
@@ -65,8 +66,8 @@ fn finish(chunks: &mut Vec<Chunk>, tokens: &mut Vec<TokenWithSpan>, end: Locatio
 /// Parses one statement; `None` for the brackets of a statement set.
 pub(crate) fn parse(chunk: &Chunk) -> Result<Option<Statement>> {
     limits::check_nesting(&chunk.tokens)?;
-    let mut parser =
-        Parser::new(&FlinkDialect).with_recursion_limit(PARSER_RECURSION_LIMIT).with_tokens_with_locations(chunk.tokens.clone());
+    let dialect = FlinkDialect::new(chunk.tokens.len());
+    let mut parser = Parser::new(&dialect).with_recursion_limit(PARSER_RECURSION_LIMIT).with_tokens_with_locations(chunk.tokens.clone());
     if is_set_bracket(&mut parser) {
         return Ok(None);
     }
@@ -164,7 +165,9 @@ fn refuse(parser: &mut Parser, start: &TokenWithSpan) -> Result<Option<Statement
         ["CREATE", "TEMPORARY", "SYSTEM"] | ["CREATE", "FUNCTION", ..] | ["CREATE", "TEMPORARY", "FUNCTION"] => {
             ("CREATE FUNCTION", "user-defined functions are not supported; use the built-in ones")
         }
-        ["CREATE", "CATALOG" | "DATABASE", ..] | ["USE", ..] => ("catalogs and databases", "declare every table in the script"),
+        ["CREATE", "CATALOG" | "DATABASE", ..] | ["USE", ..] => {
+            ("this statement", "there are no catalogs and databases; declare every table in the script")
+        }
         ["CREATE", "OR", ..] => ("OR REPLACE", "every table and view is declared once"),
         ["CREATE", "MATERIALIZED" | "MODEL", ..] => ("this CREATE", "a job is CREATE TABLE, CREATE VIEW and INSERT INTO"),
         ["INSERT", "OVERWRITE", ..] => ("INSERT OVERWRITE", "a stream has no end; use INSERT INTO"),
@@ -200,7 +203,9 @@ pub(crate) fn syntax<T>(result: Result<T, ParserError>) -> Faults {
         None => (message.as_str(), None),
     };
     let at = place.and_then(|(line, column)| Some(point(line.trim().parse().ok()?, column.trim().parse().ok()?)));
-    let text = text.replacen("Expected: ", "expected ", 1).replacen(", found: ", ", found ", 1).replace("found EOF", "found the end");
+    let text = text.replacen("xpected: ", "xpected ", 1).replacen(", found: ", ", found ", 1).replace("found EOF", "found the end");
+    let mut rest = text.chars();
+    let text: String = rest.next().into_iter().flat_map(char::to_lowercase).chain(rest).collect();
     Fault::new(at.unwrap_or(Span::empty()), text).into()
 }
 

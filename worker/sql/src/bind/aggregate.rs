@@ -25,8 +25,24 @@ use crate::types;
 pub(crate) const NAMES: [&str; 5] = ["COUNT", "SUM", "MIN", "MAX", "AVG"];
 /// Aggregate functions of Flink that are refused by name.
 const REFUSED: [&str; 18] = [
-    "FIRST_VALUE", "LAST_VALUE", "LISTAGG", "COLLECT", "ARRAY_AGG", "STDDEV_POP", "STDDEV_SAMP", "STDDEV", "VAR_POP",
-    "VAR_SAMP", "VARIANCE", "JSON_OBJECTAGG", "JSON_ARRAYAGG", "RANK", "DENSE_RANK", "ROW_NUMBER", "APPROX_COUNT_DISTINCT", "PERCENTILE",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "LISTAGG",
+    "COLLECT",
+    "ARRAY_AGG",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "STDDEV",
+    "VAR_POP",
+    "VAR_SAMP",
+    "VARIANCE",
+    "JSON_OBJECTAGG",
+    "JSON_ARRAYAGG",
+    "RANK",
+    "DENSE_RANK",
+    "ROW_NUMBER",
+    "APPROX_COUNT_DISTINCT",
+    "PERCENTILE",
 ];
 /// Starts the names of columns that stand for something until grouping puts them in; no SQL text can hold it.
 pub(crate) const PLACEHOLDER: char = '\u{1}';
@@ -151,9 +167,16 @@ pub(crate) struct Grouped {
 enum Windowing {
     None,
     /// By an event-time column of `input`.
-    Time { input: Arc<Rel>, window: Window, time: Expr },
+    Time {
+        input: Arc<Rel>,
+        window: Window,
+        time: Expr,
+    },
     /// The input carries bounds: rows of one window meet again by their end.
-    Attached { window: Window, end: Expr },
+    Attached {
+        window: Window,
+        end: Expr,
+    },
 }
 
 /// Plans a grouping.
@@ -168,9 +191,7 @@ pub(crate) fn group(grouping: Grouping) -> Result<Grouped> {
     let end = bounds.iter().find(|(_, bound, _)| *bound == Bound::End);
     let start = bounds.iter().find(|(_, bound, _)| *bound == Bound::Start);
     let windowing = match (&grouping.window, start, end) {
-        (Some((window, time)), ..) => {
-            Windowing::Time { input: Arc::clone(&grouping.input), window: *window, time: rel::column(time) }
-        }
+        (Some((window, time)), ..) => Windowing::Time { input: Arc::clone(&grouping.input), window: *window, time: rel::column(time) },
         (None, Some((_, _, a)), Some((key, _, b))) if a == b => windowed(&grouping, *b, &grouping.keys[*key].value.expr),
         _ => Windowing::None,
     };
@@ -178,9 +199,11 @@ pub(crate) fn group(grouping: Grouping) -> Result<Grouped> {
         return fail_hint(span, "windows over a query whose results change are not supported", "group by the window first");
     }
     let windowed = matches!(windowing, Windowing::Time { .. } | Windowing::Attached { .. });
-    let (plain, window_keys): (Vec<_>, Vec<_>) = (0..grouping.keys.len()).partition(|i| !windowed || !bounds.iter().any(|(key, ..)| key == i));
+    let (plain, window_keys): (Vec<_>, Vec<_>) =
+        (0..grouping.keys.len()).partition(|i| !windowed || !bounds.iter().any(|(key, ..)| key == i));
     let (before, keys, time, calls) = prepare(&grouping, &windowing, &plain)?;
-    let mut columns: Vec<Column> = keys.iter().filter_map(|key| before.column(key)).map(|column| Column { role: Role::Plain, ..column.clone() }).collect();
+    let mut columns: Vec<Column> =
+        keys.iter().filter_map(|key| before.column(key)).map(|column| Column { role: Role::Plain, ..column.clone() }).collect();
     columns.extend(calls.iter().map(|call| Column { name: call.name.clone(), ty: call.result_type.clone(), role: Role::Plain }));
     let key_names = keys.clone();
     let identity = plain.iter().map(|key| crate::show::expr(&grouping.keys[*key].value.expr)).collect();

@@ -13,8 +13,18 @@ use crate::functions::{number, text, time};
 
 /// Functions whose value is not a function of the row.
 const CLOCKS: [&str; 12] = [
-    "PROCTIME", "NOW", "CURRENT_TIMESTAMP", "CURRENT_TIME", "CURRENT_DATE", "LOCALTIME", "LOCALTIMESTAMP",
-    "CURRENT_ROW_TIMESTAMP", "RAND", "RAND_INTEGER", "UUID", "CURRENT_WATERMARK",
+    "PROCTIME",
+    "NOW",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_TIME",
+    "CURRENT_DATE",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "CURRENT_ROW_TIMESTAMP",
+    "RAND",
+    "RAND_INTEGER",
+    "UUID",
+    "CURRENT_WATERMARK",
 ];
 
 /// The arguments of a call that has only plain ones.

@@ -221,10 +221,8 @@ impl<'a> Binder<'a> {
             return fail_hint(span, format!("the branches of CASE have different types: {}", names.join(", ")), "CAST them");
         };
         let ty = if ty == DataType::Null { DataType::Utf8 } else { ty };
-        let branches = branches
-            .into_iter()
-            .map(|(condition, result)| (Box::new(condition.expr), Box::new(result.into_type(&ty).expr)))
-            .collect();
+        let branches =
+            branches.into_iter().map(|(condition, result)| (Box::new(condition.expr), Box::new(result.into_type(&ty).expr))).collect();
         let otherwise = otherwise.map(|otherwise| Box::new(otherwise.into_type(&ty).expr));
         Ok(Typed::new(Expr::Case(Case::new(None, branches, otherwise)), ty))
     }

@@ -19,6 +19,9 @@ pub(crate) fn value(value: &Value, span: Span) -> Result<Typed> {
         Value::SingleQuotedString(text) => ScalarValue::from(text.as_str()),
         Value::Boolean(value) => ScalarValue::Boolean(Some(*value)),
         Value::Null => ScalarValue::Null,
+        Value::DoubleQuotedString(_) => {
+            return fail_hint(span, format!("{value} is neither a name nor a text"), "write `name` or 'text'");
+        }
         other => return fail(span, format!("the literal {other} is not supported")),
     }))
 }

@@ -15,7 +15,7 @@ use crate::bind::window;
 use crate::catalog::{Catalog, Relation};
 use crate::coerce::{self, Typed};
 use crate::error::{Fault, Faults, Result, did_you_mean, fail, fail_hint};
-use crate::limits::MAX_PLAN_NODES;
+use crate::limits::{MAX_PLAN_DEPTH, MAX_PLAN_NODES};
 use crate::rel::{self, Column, Op, Rel, Role};
 use crate::types;
 
@@ -70,11 +70,20 @@ impl<'a> Queries<'a> {
                     _ => select::distinct(union, span)?,
                 }
             }
-            SetExpr::Values(_) => return fail_hint(body.span(), "VALUES is not supported", "read from a table, for example 'connector' = 'datagen'"),
+            SetExpr::Values(_) => {
+                return fail_hint(body.span(), "VALUES is not supported", "read from a table, for example 'connector' = 'datagen'");
+            }
             other => return fail(other.span(), "a SELECT is expected"),
         };
         if rel.size > MAX_PLAN_NODES {
             return fail_hint(body.span(), format!("the query's plan has more than {MAX_PLAN_NODES} nodes"), "split the job");
+        }
+        if rel.depth > MAX_PLAN_DEPTH {
+            return fail_hint(
+                body.span(),
+                format!("the query's plan is more than {MAX_PLAN_DEPTH} nodes deep"),
+                "use fewer views of views",
+            );
         }
         Ok(rel)
     }
@@ -112,7 +121,9 @@ impl<'a> Queries<'a> {
                 let args = window::function_args(function);
                 self.function(&call::simple_name(function), args, alias.as_ref(), function.name.span())
             }
-            TableFactor::Function { name, args, alias, lateral: false, .. } => self.function(&name.to_string(), args, alias.as_ref(), name.span()),
+            TableFactor::Function { name, args, alias, lateral: false, .. } => {
+                self.function(&name.to_string(), args, alias.as_ref(), name.span())
+            }
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.from(std::slice::from_ref(table_with_joins), factor.span()),
             TableFactor::UNNEST { .. } => fail(factor.span(), "UNNEST is not supported yet"),
             TableFactor::MatchRecognize { .. } => fail(factor.span(), "MATCH_RECOGNIZE is not supported yet"),
@@ -120,7 +131,13 @@ impl<'a> Queries<'a> {
         }
     }
 
-    fn function(&mut self, name: &str, args: &[datafusion_expr::sqlparser::ast::FunctionArg], alias: Option<&TableAlias>, span: Span) -> Result<Scope> {
+    fn function(
+        &mut self,
+        name: &str,
+        args: &[datafusion_expr::sqlparser::ast::FunctionArg],
+        alias: Option<&TableAlias>,
+        span: Span,
+    ) -> Result<Scope> {
         let function = window::table_function(&name.to_uppercase(), args, span)?;
         let input = self.relation(function.table)?;
         aliased(function.apply(input)?, Some(&function.table.value), alias)
@@ -159,7 +176,12 @@ fn refuse(query: &Query) -> Result<()> {
     if query.limit_clause.is_some() || query.fetch.is_some() {
         return fail_hint(span, "LIMIT is not supported", "Top-N is not supported yet");
     }
-    if !query.locks.is_empty() || query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some() || !query.pipe_operators.is_empty() {
+    if !query.locks.is_empty()
+        || query.for_clause.is_some()
+        || query.settings.is_some()
+        || query.format_clause.is_some()
+        || !query.pipe_operators.is_empty()
+    {
         return fail(span, "what follows the query is not supported");
     }
     Ok(())
@@ -187,7 +209,8 @@ pub(crate) fn rename(rel: Arc<Rel>, names: &[Ident], span: Span) -> Result<Arc<R
     if names.len() != rel.columns.len() {
         return fail(span, format!("{} names for {} columns", names.len(), rel.columns.len()));
     }
-    let items = names.iter().zip(&rel.columns).map(|(name, column)| (name.value.clone(), Typed::new(rel::column(&column.name), column.ty.clone())));
+    let items =
+        names.iter().zip(&rel.columns).map(|(name, column)| (name.value.clone(), Typed::new(rel::column(&column.name), column.ty.clone())));
     calc(Arc::clone(&rel), None, items.collect(), span)
 }
 

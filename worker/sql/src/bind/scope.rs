@@ -46,9 +46,7 @@ impl Scope {
             [_, ..] => (first, "table or column"),
             [] => (first, "column"),
         };
-        Fault::new(unknown.span, format!("unknown {kind} \"{}\"", unknown.value))
-            .maybe_hint(self.suggest(&unknown.value))
-            .into()
+        Fault::new(unknown.span, format!("unknown {kind} \"{}\"", unknown.value)).maybe_hint(self.suggest(&unknown.value)).into()
     }
 
     fn find(&self, name: &str) -> Option<&Column> {

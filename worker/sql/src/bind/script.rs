@@ -20,6 +20,7 @@ use crate::coerce::{self, Typed};
 use crate::ddl::{ColumnKind, TableDef};
 use crate::error::{Fault, Faults, Result, collect, did_you_mean, fail, fail_hint};
 use crate::functions::row;
+use crate::limits::MAX_PLAN_NODES;
 use crate::rel::{self, Op, Rel};
 use crate::statement::Statement;
 use crate::types;
@@ -37,6 +38,8 @@ pub(crate) struct SinkPlan {
 pub(crate) struct Script {
     catalog: Catalog,
     pub(crate) sinks: Vec<SinkPlan>,
+    /// Plan nodes of all queries together.
+    nodes: usize,
 }
 
 impl Script {
@@ -88,8 +91,16 @@ impl Script {
         };
         let rel = to_sink(&table, columns, rel?, name.span)?;
         if rel.changelog && !(options.accepts_changelog)(table.connector(), &table.options) {
-            let message = format!("the result of this query changes, but connector '{}' of \"{}\" only takes new rows", table.connector(), table.name);
+            let message = format!(
+                "the result of this query changes, but connector '{}' of \"{}\" only takes new rows",
+                table.connector(),
+                table.name
+            );
             return fail_hint(name.span, message, "aggregate over a window, or write to a connector that takes updates (print, blackhole)");
+        }
+        self.nodes = self.nodes.saturating_add(rel.size);
+        if self.nodes > MAX_PLAN_NODES {
+            return fail_hint(name.span, format!("the job's plan has more than {MAX_PLAN_NODES} nodes"), "split the job");
         }
         match self.sinks.iter_mut().find(|sink| sink.table.name == table.name) {
             Some(sink) if sink.rel.changelog != rel.changelog => {
@@ -164,15 +175,25 @@ fn to_sink(table: &Table, columns: &[Ident], rel: Arc<Rel>, span: Span) -> Resul
 /// Binds the expressions of a table.
 fn table(def: TableDef) -> Result<Table> {
     let span = def.name.span;
-    let mut table =
-        Table { name: def.name.value, columns: vec![], options: def.options, watermark: None, partition_by: vec![] };
+    let mut table = Table { name: def.name.value, columns: vec![], options: def.options, watermark: None, partition_by: vec![] };
     table.partition_by = def.partition_by.into_iter().map(|name| name.value).collect();
-    let physical = |(name, ty, not_null): (&Ident, &DataType, bool)| TableColumn { name: name.value.clone(), ty: ty.clone(), not_null, computed: None };
+    let physical = |(name, ty, not_null): (&Ident, &DataType, bool)| TableColumn {
+        name: name.value.clone(),
+        ty: ty.clone(),
+        not_null,
+        computed: None,
+    };
     let base = def.columns.iter().filter_map(|column| match &column.kind {
         ColumnKind::Physical { ty, not_null } => Some(physical((&column.name, ty, *not_null))),
         ColumnKind::Computed(_) => None,
     });
-    let base: Arc<Table> = Arc::new(Table { name: table.name.clone(), columns: base.collect(), options: Default::default(), watermark: None, partition_by: vec![] });
+    let base: Arc<Table> = Arc::new(Table {
+        name: table.name.clone(),
+        columns: base.collect(),
+        options: Default::default(),
+        watermark: None,
+        partition_by: vec![],
+    });
     if base.columns.is_empty() {
         return fail(span, format!("table \"{}\" has no physical columns", table.name));
     }
@@ -195,13 +216,23 @@ fn table(def: TableDef) -> Result<Table> {
 }
 
 fn watermark(table: &Table, column: &Ident, ast: &Ast) -> Result<Watermark> {
-    let all = table.columns.iter().map(|column| TableColumn { name: column.name.clone(), ty: column.ty.clone(), not_null: false, computed: None });
-    let all = Table { name: table.name.clone(), columns: all.collect(), options: Default::default(), watermark: None, partition_by: vec![] };
+    let all = table.columns.iter().map(|column| TableColumn {
+        name: column.name.clone(),
+        ty: column.ty.clone(),
+        not_null: false,
+        computed: None,
+    });
+    let all =
+        Table { name: table.name.clone(), columns: all.collect(), options: Default::default(), watermark: None, partition_by: vec![] };
     let scope = Scope::new(Rel::scan(&Arc::new(all)), None);
     let found = scope.resolve(std::slice::from_ref(column))?;
     if !types::is_event_time(&found.ty) {
         let message = format!("the watermark's column \"{}\" is {}", column.value, types::name(&found.ty));
-        return fail_hint(column.span, message, "it must be TIMESTAMP(3) or TIMESTAMP_LTZ(3); compute such a column with TO_TIMESTAMP_LTZ or CAST");
+        return fail_hint(
+            column.span,
+            message,
+            "it must be TIMESTAMP(3) or TIMESTAMP_LTZ(3); compute such a column with TO_TIMESTAMP_LTZ or CAST",
+        );
     }
     let value = bind_simplified(&scope, ast, "WATERMARK")?;
     if value.ty != found.ty {

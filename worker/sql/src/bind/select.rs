@@ -116,7 +116,8 @@ fn items(scope: &Scope, aggregates: &mut Aggregates, projection: &[SelectItem]) 
 
 fn star(scope: &Scope, span: Span) -> Vec<Result<Item>> {
     let all = scope.names.iter().zip(&scope.rel.columns);
-    all.map(|(name, column)| Ok(Item { name: name.clone(), value: Typed::new(rel::column(&column.name), column.ty.clone()), span })).collect()
+    all.map(|(name, column)| Ok(Item { name: name.clone(), value: Typed::new(rel::column(&column.name), column.ty.clone()), span }))
+        .collect()
 }
 
 /// `row.*`: the fields of a ROW column.

@@ -67,7 +67,13 @@ pub(crate) fn table_function<'a>(name: &str, args: &'a [FunctionArg], span: Span
             FunctionArg::Named { name: argument, arg: FunctionArgExpr::Expr(value), .. } => {
                 match named.iter().position(|known| argument.value.eq_ignore_ascii_case(known)) {
                     Some(place) => (place, value),
-                    None => return fail_hint(argument.span, format!("unknown argument {}", argument.value), format!("{name} takes {}", named.join(", "))),
+                    None => {
+                        return fail_hint(
+                            argument.span,
+                            format!("unknown argument {}", argument.value),
+                            format!("{name} takes {}", named.join(", ")),
+                        );
+                    }
                 }
             }
             _ => return fail(span, format!("{name} takes {}", named.join(", "))),
@@ -186,7 +192,9 @@ fn event_time(rel: &Rel, time: &Typed, span: Span) -> Result<String> {
     let known = rel.columns.iter().find(|column| column.role == Role::EventTime).map(|column| column.name.as_str());
     let (message, hint) = match known {
         Some(known) => (format!("column \"{name}\" has no watermark; the event time is \"{known}\""), format!("use DESCRIPTOR({known})")),
-        None => (format!("column \"{name}\" has no watermark"), "declare WATERMARK FOR in its table, and select the column unchanged".into()),
+        None => {
+            (format!("column \"{name}\" has no watermark"), "declare WATERMARK FOR in its table, and select the column unchanged".into())
+        }
     };
     fail_hint(span, message, hint)
 }
@@ -220,7 +228,11 @@ pub(crate) fn auxiliary(binder: &mut Binder<'_>, name: &str, function: &Function
     let span = function.name.span();
     let Some((base, part)) = name.rsplit_once('_') else {
         if kind(name, span)?.is_some() {
-            return fail_hint(span, format!("{name} is a window, not a value"), format!("use it in GROUP BY, and {name}_START or {name}_END in SELECT"));
+            return fail_hint(
+                span,
+                format!("{name} is a window, not a value"),
+                format!("use it in GROUP BY, and {name}_START or {name}_END in SELECT"),
+            );
         }
         return Ok(None);
     };
@@ -228,7 +240,9 @@ pub(crate) fn auxiliary(binder: &mut Binder<'_>, name: &str, function: &Function
         "START" => "start",
         "END" => "end",
         "ROWTIME" => "time",
-        "PROCTIME" if kind(base, span)?.is_some() => return fail_hint(span, format!("{name} is not supported"), "processing time is not supported yet"),
+        "PROCTIME" if kind(base, span)?.is_some() => {
+            return fail_hint(span, format!("{name} is not supported"), "processing time is not supported yet");
+        }
         _ => return Ok(None),
     };
     let Some(kind) = kind(base, span)? else { return Ok(None) };

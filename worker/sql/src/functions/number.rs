@@ -17,8 +17,8 @@ use crate::types::{self, MAX_DECIMAL_PRECISION};
 
 /// The functions of this table, for suggestions.
 pub(crate) const NAMES: &[&str] = &[
-    "ABS", "CEIL", "CEILING", "FLOOR", "ROUND", "TRUNCATE", "MOD", "POWER", "SQRT", "LN", "LOG10", "LOG2", "EXP", "SIGN", "SIN", "COS", "TAN",
-    "ATAN", "ASIN", "ACOS", "DEGREES", "RADIANS", "PI", "GREATEST", "LEAST", "COALESCE", "IFNULL", "NULLIF", "IF",
+    "ABS", "CEIL", "CEILING", "FLOOR", "ROUND", "TRUNCATE", "MOD", "POWER", "SQRT", "LN", "LOG10", "LOG2", "EXP", "SIGN", "SIN", "COS",
+    "TAN", "ATAN", "ASIN", "ACOS", "DEGREES", "RADIANS", "PI", "GREATEST", "LEAST", "COALESCE", "IFNULL", "NULLIF", "IF",
 ];
 
 /// Finds and applies a function; `None` when it is not one of this table.
@@ -357,7 +357,8 @@ fn extreme(args: Args<'_>, greatest: bool) -> Result<Typed, String> {
     let null = Typed::literal(ScalarValue::Null).into_type(&ty).expr;
     branches.extend(any_null.map(|any_null| (Box::new(any_null), Box::new(null))));
     let op = if greatest { Operator::GtEq } else { Operator::LtEq };
-    let compare = |a: &Typed, b: &Typed| Expr::BinaryExpr(datafusion_expr::BinaryExpr::new(Box::new(a.expr.clone()), op, Box::new(b.expr.clone())));
+    let compare =
+        |a: &Typed, b: &Typed| Expr::BinaryExpr(datafusion_expr::BinaryExpr::new(Box::new(a.expr.clone()), op, Box::new(b.expr.clone())));
     for (index, value) in values.iter().enumerate().take(values.len() - 1) {
         let best = values.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| compare(value, other)).reduce(Expr::and);
         branches.extend(best.map(|best| (Box::new(best), Box::new(value.expr.clone()))));

@@ -19,9 +19,39 @@ const MAX_TEXT_CHARS: i64 = 1 << 20;
 
 /// The functions of this table, for suggestions.
 pub(crate) const NAMES: &[&str] = &[
-    "UPPER", "LOWER", "TRIM", "LTRIM", "RTRIM", "BTRIM", "SUBSTRING", "SUBSTR", "CHAR_LENGTH", "CHARACTER_LENGTH", "LENGTH", "CONCAT",
-    "CONCAT_WS", "REPLACE", "POSITION", "LOCATE", "INSTR", "LPAD", "RPAD", "LEFT", "RIGHT", "REVERSE", "REPEAT", "SPLIT_INDEX",
-    "REGEXP_EXTRACT", "REGEXP_REPLACE", "REGEXP", "INITCAP", "OVERLAY", "STARTSWITH", "ENDSWITH", "ASCII", "CHR",
+    "UPPER",
+    "LOWER",
+    "TRIM",
+    "LTRIM",
+    "RTRIM",
+    "BTRIM",
+    "SUBSTRING",
+    "SUBSTR",
+    "CHAR_LENGTH",
+    "CHARACTER_LENGTH",
+    "LENGTH",
+    "CONCAT",
+    "CONCAT_WS",
+    "REPLACE",
+    "POSITION",
+    "LOCATE",
+    "INSTR",
+    "LPAD",
+    "RPAD",
+    "LEFT",
+    "RIGHT",
+    "REVERSE",
+    "REPEAT",
+    "SPLIT_INDEX",
+    "REGEXP_EXTRACT",
+    "REGEXP_REPLACE",
+    "REGEXP",
+    "INITCAP",
+    "OVERLAY",
+    "STARTSWITH",
+    "ENDSWITH",
+    "ASCII",
+    "CHR",
 ];
 
 /// Finds and applies a function; `None` when it is not one of this table.
@@ -69,7 +99,13 @@ impl Args<'_> {
         if (least..=most).contains(&self.args.len()) {
             return Ok(self);
         }
-        let number = if least == most { format!("{least}") } else if most == usize::MAX { format!("at least {least}") } else { format!("{least} to {most}") };
+        let number = if least == most {
+            format!("{least}")
+        } else if most == usize::MAX {
+            format!("at least {least}")
+        } else {
+            format!("{least} to {most}")
+        };
         let noun = if number == "1" { "argument" } else { "arguments" };
         Err(format!("{} takes {number} {noun}, not {}", self.name, self.args.len()))
     }
@@ -261,9 +297,7 @@ fn ascii(args: Args<'_>) -> Result<Typed, String> {
 fn chr(args: Args<'_>) -> Result<Typed, String> {
     Ok(call("chr", vec![args.integer(0)?.expr], DataType::Utf8, |args, rows| {
         let code = Values::<Int64Type>::of(&args[0])?;
-        Ok(texts(rows, rows * 2, |row, out| {
-            code.get(row).map(|code| out.push(char::from((code & 0xff) as u8))).is_some()
-        }))
+        Ok(texts(rows, rows * 2, |row, out| code.get(row).map(|code| out.push(char::from((code & 0xff) as u8))).is_some()))
     }))
 }
 

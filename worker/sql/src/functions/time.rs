@@ -9,9 +9,7 @@ mod pattern;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringBuilder};
-use arrow::datatypes::{
-    DataType, Date32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-};
+use arrow::datatypes::{DataType, Date32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType};
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::{ColumnarValue, Expr};
 
@@ -21,6 +19,8 @@ use crate::functions::{Text, Values, call, values};
 use crate::types;
 pub(crate) use pattern::Pattern;
 
+/// Name of `time + interval`.
+pub(crate) const SHIFT: &str = "shift";
 /// Milliseconds of a day.
 pub(crate) const DAY_MS: i64 = 86_400_000;
 
@@ -254,10 +254,14 @@ fn map_millis(name: &str, args: Vec<Expr>, ty: DataType, f: impl Fn(i64) -> i64 
         let time = Instants::of(&args[0])?;
         Ok(match &result {
             DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-                let array = values::<TimestampMicrosecondType>(rows, |row| time.micros(row).map(|micros| f(micros.div_euclid(1_000)).wrapping_mul(1_000)));
+                let array = values::<TimestampMicrosecondType>(rows, |row| {
+                    time.micros(row).map(|micros| f(micros.div_euclid(1_000)).wrapping_mul(1_000))
+                });
                 Arc::new(array.with_timezone_opt(zone.clone()))
             }
-            DataType::Date32 => Arc::new(values::<Date32Type>(rows, |row| time.millis(row).map(|millis| f(millis).div_euclid(DAY_MS) as i32))),
+            DataType::Date32 => {
+                Arc::new(values::<Date32Type>(rows, |row| time.millis(row).map(|millis| f(millis).div_euclid(DAY_MS) as i32)))
+            }
             DataType::Timestamp(_, zone) => {
                 let array = values::<TimestampMillisecondType>(rows, |row| time.millis(row).map(&f));
                 Arc::new(array.with_timezone_opt(zone.clone()))
@@ -274,26 +278,29 @@ fn add_months(millis: i64, months: i64) -> i64 {
     days(year, month, day.min(days_of_month(year, month))) * DAY_MS + millis.rem_euclid(DAY_MS)
 }
 
-/// `time + INTERVAL`, with the interval's milliseconds or months constant.
+/// `time + INTERVAL`, with the interval's milliseconds or months constant; the interval is an argument, so that two
+/// different calls are not equal.
 pub(crate) fn shift(time: Typed, millis: i64, months: i64) -> Typed {
     let shift = match months {
-        0 => literal(&format!("{millis} ms")),
-        _ => literal(&format!("{months} months")),
+        0 => Expr::Literal(ScalarValue::DurationMillisecond(Some(millis)), None),
+        _ => Expr::Literal(ScalarValue::IntervalYearMonth(i32::try_from(months).ok()), None),
     };
     let ty = time.ty.clone();
     if let DataType::Timestamp(TimeUnit::Microsecond, zone) = &ty
         && months == 0
     {
         let zone = zone.clone();
-        return call("shift", vec![time.expr, shift], ty, move |args, rows| {
+        return call(SHIFT, vec![time.expr, shift], ty, move |args, rows| {
             let time = Instants::of(&args[0])?;
-            let array = values::<TimestampMicrosecondType>(rows, |row| time.micros(row).map(|micros| micros.wrapping_add(millis.wrapping_mul(1_000))));
+            let array = values::<TimestampMicrosecondType>(rows, |row| {
+                time.micros(row).map(|micros| micros.wrapping_add(millis.wrapping_mul(1_000)))
+            });
             Ok(Arc::new(array.with_timezone_opt(zone.clone())))
         });
     }
     match months {
-        0 => map_millis("shift", vec![time.expr, shift], ty, move |value| value.wrapping_add(millis)),
-        _ => map_millis("shift", vec![time.expr, shift], ty, move |value| add_months(value, months)),
+        0 => map_millis(SHIFT, vec![time.expr, shift], ty, move |value| value.wrapping_add(millis)),
+        _ => map_millis(SHIFT, vec![time.expr, shift], ty, move |value| add_months(value, months)),
     }
 }
 
@@ -338,9 +345,7 @@ fn millis_column(rows: usize, ty: &DataType, millis: impl Fn(usize) -> Option<i6
             let array = values::<TimestampMicrosecondType>(rows, |row| millis(row).map(|millis| millis.wrapping_mul(1_000)));
             Arc::new(array.with_timezone_opt(zone.clone()))
         }
-        DataType::Timestamp(_, zone) => {
-            Arc::new(values::<TimestampMillisecondType>(rows, millis).with_timezone_opt(zone.clone()))
-        }
+        DataType::Timestamp(_, zone) => Arc::new(values::<TimestampMillisecondType>(rows, millis).with_timezone_opt(zone.clone())),
         _ => Arc::new(values::<Int64Type>(rows, millis)),
     }
 }
@@ -471,8 +476,24 @@ pub(crate) fn cumulate_start(end: Typed, max: i64, offset: i64) -> Typed {
 
 /// The functions of this table, for suggestions.
 pub(crate) const NAMES: &[&str] = &[
-    "DATE_FORMAT", "YEAR", "QUARTER", "MONTH", "WEEK", "DAYOFYEAR", "DAYOFMONTH", "DAYOFWEEK", "HOUR", "MINUTE", "SECOND", "TO_DATE",
-    "TO_TIMESTAMP", "TO_TIMESTAMP_LTZ", "UNIX_TIMESTAMP", "FROM_UNIXTIME", "TIMESTAMPADD", "TIMESTAMPDIFF",
+    "DATE_FORMAT",
+    "YEAR",
+    "QUARTER",
+    "MONTH",
+    "WEEK",
+    "DAYOFYEAR",
+    "DAYOFMONTH",
+    "DAYOFWEEK",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "TO_DATE",
+    "TO_TIMESTAMP",
+    "TO_TIMESTAMP_LTZ",
+    "UNIX_TIMESTAMP",
+    "FROM_UNIXTIME",
+    "TIMESTAMPADD",
+    "TIMESTAMPDIFF",
 ];
 
 const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";

@@ -99,7 +99,8 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
         }
     }
     let declared = Schema::new(table.physical().map(declared_field).collect::<Vec<_>>());
-    let physical: SchemaRef = Arc::new(Schema::new(declared.fields().iter().filter_map(|field| pruned(field, &reads, 0)).collect::<Vec<_>>()));
+    let physical: SchemaRef =
+        Arc::new(Schema::new(declared.fields().iter().filter_map(|field| pruned(field, &reads, 0)).collect::<Vec<_>>()));
     let plain = columns.iter().all(|column| column.computed.is_none()) && columns.len() == physical.fields().len();
     let compiler = Compiler::new(&physical)?;
     let project = columns.iter().map(|column| match &column.computed {

@@ -166,7 +166,11 @@ fn field(letter: char, count: usize) -> Result<Item, String> {
         'S' => Item::Fraction(count),
         'E' => Item::DayName(count <= 3),
         'a' => Item::HalfDay,
-        _ => return Err(format!("the date pattern letter '{letter}' is not supported; the letters are y M d H h m s S E a, and text goes between quotes")),
+        _ => {
+            return Err(format!(
+                "the date pattern letter '{letter}' is not supported; the letters are y M d H h m s S E a, and text goes between quotes"
+            ));
+        }
     })
 }
 

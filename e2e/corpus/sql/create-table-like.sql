@@ -1,0 +1,5 @@
+-- 4:24: CREATE TABLE … LIKE is not supported; write the columns out
+CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+CREATE TABLE u (a INT) LIKE t;
+INSERT INTO o SELECT k, l FROM t;

@@ -1,0 +1,4 @@
+-- 4:27: this window is not the one of GROUP BY; repeat the window of GROUP BY
+CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+INSERT INTO o SELECT CAST(TUMBLE_START(ts, INTERVAL '2' SECOND) AS STRING), COUNT(*) FROM t GROUP BY TUMBLE(ts, INTERVAL '1' SECOND);

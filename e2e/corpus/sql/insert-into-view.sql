@@ -1,0 +1,5 @@
+-- 5:13: "w" is a view; insert into a table
+CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+CREATE VIEW w AS SELECT k FROM t;
+INSERT INTO w SELECT k FROM t;

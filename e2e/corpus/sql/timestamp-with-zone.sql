@@ -1,0 +1,5 @@
+-- 4:19: TIMESTAMP WITH TIME ZONE is not supported; use TIMESTAMP_LTZ
+CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+CREATE TABLE u (a TIMESTAMP(3) WITH TIME ZONE) WITH ('connector' = 'print');
+INSERT INTO o SELECT k, l FROM t;

@@ -1,0 +1,4 @@
+-- 4:46: ROW_NUMBER OVER (…) is not supported; OVER windows and Top-N are not supported yet
+CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+INSERT INTO o SELECT k, l FROM (SELECT k, l, ROW_NUMBER() OVER (PARTITION BY k ORDER BY l DESC) AS n FROM t) WHERE n <= 3;

@@ -1,0 +1,6 @@
+-- 6:22: unknown column "kk"; did you mean "k"?
+-- 6:26: unknown column "ll"; did you mean "l"?
+-- 6:42: unknown column "zz"; there is k, v, l, d, b, r, ts, t6
+CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+INSERT INTO o SELECT kk, ll FROM t WHERE zz = 1;

@@ -1,0 +1,4 @@
+-- 4:44: column 1 of UNION has different types: STRING, BIGINT; CAST one of them
+CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+INSERT INTO o SELECT k, l FROM t UNION ALL SELECT l, l FROM t;

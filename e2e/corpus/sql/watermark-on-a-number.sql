@@ -1,0 +1,3 @@
+-- 2:41: the watermark's column "a" is BIGINT; it must be TIMESTAMP(3) or TIMESTAMP_LTZ(3); compute such a column with TO_TIMESTAMP_LTZ or CAST
+CREATE TABLE u (a BIGINT, WATERMARK FOR a AS a) WITH ('connector' = 'datagen');
+
