@@ -101,7 +101,8 @@ pub enum Event {
     Report(SnapshotReport),
     /// The snapshot stream's frontier: all reports below this epoch have been delivered.
     Snapshots(Epoch),
-    /// Every split that this subtask of a source stage owns has ended, as of the close of `epoch`. Said once.
+    /// Every split that this subtask of a source stage owns has ended, as of the close of `epoch`, the splits of that
+    /// epoch's tick included. Said at the first such close.
     SourcesFinished {
         /// The stage.
         stage: usize,
@@ -516,8 +517,11 @@ impl Coordinator {
         if self.stop_asked {
             return Some(StopMode::Suspend);
         }
-        let last_splits = self.splits.all_handed_out()?;
-        let ended = self.job.source_subtasks().all(|subtask| self.finished.get(&subtask).is_some_and(|e| *e > last_splits));
+        let ended = self.splits.all_handed_out()?.all(|(source, tick)| {
+            // What a subtask says as of that tick's close, or later, is about all splits that it will ever have.
+            let mut subtasks = self.job.subtasks_of(source);
+            subtasks.all(|subtask| self.finished.get(&subtask).is_some_and(|epoch| *epoch >= tick))
+        });
         (ended && !self.pacer.finish_held()).then_some(StopMode::Finish)
     }
 

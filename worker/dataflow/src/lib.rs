@@ -20,6 +20,7 @@ pub mod key_group;
 pub mod operator;
 pub mod operators;
 pub mod plan;
+pub mod sim;
 pub mod sink;
 pub mod snapshot;
 pub mod source;

@@ -63,9 +63,10 @@ impl JobFacts {
         }
     }
 
-    /// Every (stage, subtask) that reads.
-    pub(super) fn source_subtasks(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.sources.values().flat_map(|stage| (0..self.parallelism).map(|i| (*stage, i)))
+    /// Every (stage, subtask) that reads this source.
+    pub(super) fn subtasks_of(&self, source: &OperatorId) -> impl Iterator<Item = (usize, u32)> {
+        let stage = self.sources.get(source).copied();
+        stage.into_iter().flat_map(|stage| (0..self.parallelism).map(move |i| (stage, i)))
     }
 }
 

@@ -1,14 +1,11 @@
 //! [pure] Who reads which split: numbers new splits in the order of discovery and hands them out with the ticks.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::OperatorId;
 use crate::snapshot::SplitState;
 use crate::source::{SplitAssignment, SplitId};
 use crate::time::Epoch;
-
-/// Splits that one tick carries; the rest go with the next ones.
-pub(super) const SPLITS_PER_TICK: usize = 4_096;
 
 #[derive(Debug, Default)]
 struct SourceSplits {
@@ -16,14 +13,14 @@ struct SourceSplits {
     next_ordinal: u32,
     /// Discovery has said for the last time what there is.
     complete: bool,
+    /// The tick that carried splits of it last.
+    last_tick: Epoch,
 }
 
 #[derive(Debug)]
 pub(super) struct Splits {
     sources: BTreeMap<OperatorId, SourceSplits>,
-    waiting: VecDeque<SplitAssignment>,
-    /// The tick that carried splits last.
-    last: Epoch,
+    waiting: Vec<SplitAssignment>,
 }
 
 impl Splits {
@@ -35,7 +32,7 @@ impl Splits {
                 source.next_ordinal = source.next_ordinal.max(state.assignment.ordinal.saturating_add(1));
             }
         }
-        Self { sources: all, waiting: VecDeque::new(), last: 0 }
+        Self { sources: all, waiting: Vec::new() }
     }
 
     pub(super) fn found(&mut self, id: &OperatorId, found: Vec<SplitId>, more: bool) {
@@ -45,23 +42,25 @@ impl Splits {
             if source.known.insert(split.clone()) {
                 let ordinal = source.next_ordinal;
                 source.next_ordinal += 1;
-                self.waiting.push_back(SplitAssignment { source: id.clone(), split, ordinal });
+                self.waiting.push(SplitAssignment { source: id.clone(), split, ordinal });
             }
         }
     }
 
-    /// What the tick of `epoch` carries.
+    /// What the tick of `epoch` carries: all splits that were found since the last one.
     pub(super) fn take(&mut self, epoch: Epoch) -> Vec<SplitAssignment> {
-        let taken: Vec<_> = self.waiting.drain(..self.waiting.len().min(SPLITS_PER_TICK)).collect();
-        if !taken.is_empty() {
-            self.last = epoch;
+        for assignment in &self.waiting {
+            if let Some(source) = self.sources.get_mut(&assignment.source) {
+                source.last_tick = epoch;
+            }
         }
-        taken
+        std::mem::take(&mut self.waiting)
     }
 
-    /// Once no more splits can come: the epoch of the last tick that carried some. Only what a subtask says as of a
-    /// later epoch is about all of its splits.
-    pub(super) fn all_handed_out(&self) -> Option<Epoch> {
-        (self.waiting.is_empty() && self.sources.values().all(|source| source.complete)).then_some(self.last)
+    /// By source that has splits: the tick that carried the last of them. `None` while more may come.
+    pub(super) fn all_handed_out(&self) -> Option<impl Iterator<Item = (&OperatorId, Epoch)>> {
+        let complete = self.waiting.is_empty() && self.sources.values().all(|source| source.complete);
+        let with_splits = self.sources.iter().filter(|(_, source)| !source.known.is_empty());
+        complete.then(|| with_splits.map(|(id, source)| (id, source.last_tick)))
     }
 }

@@ -1,0 +1,71 @@
+//! [pure] What the output of a run must be.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::UInt8Type;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use super::sink::Part;
+use crate::changelog::{KIND_COLUMN, RowKind};
+use crate::error::{DataflowError, ErrorKind, Result};
+
+/// Rows and how often each is there.
+pub type Multiset = BTreeMap<String, i64>;
+
+/// The result that a sink's parts stand for: all rows, or what a change-log makes of them.
+///
+/// # Errors
+/// When a change-log takes back a row that is not there, or inserts an update without its old version.
+pub fn result<'a>(parts: impl IntoIterator<Item = &'a Part>) -> Result<Multiset> {
+    let mut rows = Multiset::new();
+    for part in parts {
+        for batch in &part.batches {
+            apply(&mut rows, batch).map_err(|e| DataflowError { place: format!("epoch {} of {}", part.epoch, part.subtask), ..e })?;
+        }
+    }
+    Ok(rows)
+}
+
+/// Adds a batch to a result.
+///
+/// # Errors
+/// See [`result`].
+pub fn apply(rows: &mut Multiset, batch: &RecordBatch) -> Result<()> {
+    let schema = batch.schema();
+    let kinds = schema.index_of(KIND_COLUMN).ok().map(|column| batch.column(column).as_primitive::<UInt8Type>().values());
+    let columns = batch.num_columns() - usize::from(kinds.is_some());
+    let options = FormatOptions::default().with_null("null");
+    let formatters = (0..columns).map(|c| ArrayFormatter::try_new(batch.column(c), &options));
+    let formatters = formatters.collect::<std::result::Result<Vec<_>, _>>()?;
+    for row in 0..batch.num_rows() {
+        let text: Vec<String> = formatters.iter().map(|f| f.value(row).to_string()).collect();
+        let text = text.join(" | ");
+        let kind = kinds.map_or(Some(RowKind::Insert), |kinds| RowKind::from_u8(kinds[row]));
+        let Some(kind) = kind else { return Err(invalid(format!("a row of an unknown kind: {text}"))) };
+        let count = rows.entry(text.clone()).or_default();
+        *count += kind.sign();
+        match *count {
+            ..0 => return Err(invalid(format!("the change-log says {} of a row that is not there: {text}", kind.symbol()))),
+            0 => drop(rows.remove(&text)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> DataflowError {
+    DataflowError::new("change-log", ErrorKind::Bug, message)
+}
+
+/// The first differences between two results, in words; `None` when they are equal.
+pub fn difference(expected: &Multiset, found: &Multiset) -> Option<String> {
+    let mut differences = Vec::new();
+    for row in expected.keys().chain(found.keys().filter(|row| !expected.contains_key(*row))) {
+        let (wanted, got) = (expected.get(row).copied().unwrap_or(0), found.get(row).copied().unwrap_or(0));
+        if wanted != got {
+            differences.push(format!("{got} times instead of {wanted}: {row}"));
+        }
+    }
+    (!differences.is_empty()).then(|| format!("{} rows differ; {}", differences.len(), differences[..differences.len().min(4)].join("; ")))
+}

@@ -1,0 +1,158 @@
+//! [pure] What a run consists of, drawn from its seed: the job, its input, the workers, the faults.
+
+use super::jobs::Shape;
+use super::random::Random;
+use super::source::Content;
+use crate::coordinator::Pacing;
+
+/// Where a generation can be hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    /// At any step.
+    Anywhere,
+    /// While it begins: minting, reading state.
+    Restore,
+    /// While committables of the restored record are committed again.
+    Recommit,
+    /// While a stage's part of a checkpoint is made durable.
+    Upload,
+    /// While manifest and record are written.
+    Publish,
+    /// Between the record and the commit.
+    Noticed,
+    /// While a worker's sinks commit.
+    Commit,
+    /// Between the last record and the end.
+    Draining,
+}
+
+impl Point {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Anywhere, Self::Restore, Self::Recommit, Self::Upload, Self::Publish, Self::Noticed, Self::Commit, Self::Draining];
+}
+
+/// What happens there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// A worker is lost, and with it the generation: timely ends all of its processes.
+    Crash,
+    /// The generation is cut off but goes on for a while beside its successor.
+    Zombie,
+    /// The job is suspended with a checkpoint and resumed.
+    Suspend,
+    /// A savepoint is asked for.
+    Savepoint,
+}
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Where.
+    pub point: Point,
+    /// Not before so many steps have passed since the last one.
+    pub after: u64,
+    /// What.
+    pub kind: FaultKind,
+    /// Workers of the generation that follows, if one does.
+    pub workers: u32,
+}
+
+/// A defect that the simulator can build into the engine's driver, to show that it would be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// A restore reads every split from its beginning.
+    SkipOffsets,
+    /// A sink that commits a name again makes a second copy under another name.
+    CopyOnRepeat,
+    /// A record holds only the committables of its own checkpoint.
+    DropCarried,
+    /// Stages behind an exchange take their snapshot one epoch late.
+    LateSnapshots,
+    /// The committables of the restored record are not committed again.
+    NoRecommit,
+    /// State whose upload failed is not written with the next checkpoint.
+    ForgetFailedUpload,
+    /// Sinks commit when the record is about to be written.
+    CommitBeforeRecord,
+}
+
+impl PlantedBug {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::SkipOffsets,
+        Self::CopyOnRepeat,
+        Self::DropCarried,
+        Self::LateSnapshots,
+        Self::NoRecommit,
+        Self::ForgetFailedUpload,
+        Self::CommitBeforeRecord,
+    ];
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// What it was drawn from; decides the interleaving, too.
+    pub seed: u64,
+    /// The job.
+    pub shape: Shape,
+    /// Its input.
+    pub content: Content,
+    /// Workers of the first generation.
+    pub workers: u32,
+    /// Ticks and checkpoints.
+    pub pacing: Pacing,
+    /// Faults, one after the other.
+    pub faults: Vec<Fault>,
+    /// One in so many puts of the checkpoint store fails; 0: none.
+    pub put_failures: u64,
+    /// A defect, to see it found.
+    pub bug: Option<PlantedBug>,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let shape = Shape::ALL[(seed % Shape::ALL.len() as u64) as usize];
+        let content = Content {
+            seed: random.next(),
+            splits: random.between(1, 4) as u32,
+            rows: random.between(40, 160),
+            keys: random.between(1, 12),
+        };
+        let pacing = Pacing {
+            epoch_min: 2,
+            epoch_max: 10,
+            checkpoint_interval: random.between(5, 60) as i64,
+            checkpoint_timeout: if random.one_in(4) { random.between(60, 200) as i64 } else { 2_000 },
+            window: random.between(1, 5),
+        };
+        let faults = (0..random.below(6)).map(|_| Self::fault(&mut random)).collect();
+        let put_failures = if random.one_in(3) { random.between(8, 40) } else { 0 };
+        let workers = random.between(1, 4) as u32;
+        Self { seed, shape, content, workers, pacing, faults, put_failures, bug: None }
+    }
+
+    fn fault(random: &mut Random) -> Fault {
+        let kind = match random.below(10) {
+            0 => FaultKind::Savepoint,
+            1 | 2 => FaultKind::Suspend,
+            3 | 4 => FaultKind::Zombie,
+            _ => FaultKind::Crash,
+        };
+        let point = Point::ALL[random.below(Point::ALL.len() as u64) as usize];
+        Fault { point, after: random.below(1_500), kind, workers: random.between(1, 4) as u32 }
+    }
+
+    /// The same job and input on one worker, without a fault: what the output is compared with.
+    pub fn reference(&self) -> Self {
+        Self { workers: 1, faults: Vec::new(), put_failures: 0, bug: None, ..self.clone() }
+    }
+
+    /// The one line that runs it again.
+    pub fn repeat(&self) -> String {
+        format!("RHEOS_SIM_SEED={} cargo test -p rheos-dataflow --test it simulation", self.seed)
+    }
+}

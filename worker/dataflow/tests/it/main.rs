@@ -1,0 +1,3 @@
+//! [pure] Whole jobs in the simulator, and what must hold of them.
+
+mod simulation;
