@@ -100,7 +100,7 @@ pub enum OperatorSpec {
     LocalGroupAggregate(GroupAggregateSpec),
     /// Unbounded aggregation by key; emits a change-log, one change a key and epoch.
     GroupAggregate(GroupAggregateSpec),
-    /// All rows of all inputs.
+    /// All rows of all inputs. In a change-log, rows of an input without kind column are inserts.
     Union,
     /// Writes to an external system.
     Sink(SinkSpec),

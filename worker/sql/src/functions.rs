@@ -3,6 +3,7 @@
 //! A [`Native`] is one call with everything constant (patterns, regular expressions, types) prepared at planning
 //! time. Kernels write into one output builder and allocate nothing per row.
 
+pub(crate) mod choice;
 pub(crate) mod number;
 pub(crate) mod row;
 pub(crate) mod text;

@@ -24,8 +24,6 @@ pub const MAX_PLAN_NODES: usize = 1_000;
 pub const MAX_PLAN_DEPTH: usize = 200;
 /// Columns of a table or a query, at most (fields of nested rows count).
 pub const MAX_COLUMNS: usize = 256;
-/// Windows that one row can fall into, at most.
-pub const MAX_WINDOWS_PER_ROW: i64 = 10_000;
 /// Statements of a script, at most.
 pub const MAX_STATEMENTS: usize = 1_000;
 

@@ -321,18 +321,10 @@ fn is_identity(rel: &Rel, project: &[Expr], schema: &Schema) -> bool {
 
 /// The calls with their columns' numbers.
 fn bound(schema: &Schema, calls: &[Call]) -> Result<Vec<AggregateCall>> {
-    let calls = calls.iter().map(|call| {
-        Ok(AggregateCall {
-            function: call.function,
-            distinct: call.distinct,
-            argument: call.argument.as_ref().map(|name| index(schema, name)).transpose()?,
-            filter: call.filter.as_ref().map(|name| index(schema, name)).transpose()?,
-            argument_type: call.argument_type.clone(),
-            result_type: call.result_type.clone(),
-            name: call.name.clone(),
-        })
-    });
-    calls.collect()
+    for name in calls.iter().flat_map(|call| call.argument.iter().chain(&call.filter)) {
+        index(schema, name)?;
+    }
+    Ok(calls.iter().map(|call| call.bind(|name| schema.index_of(name).ok())).collect())
 }
 
 /// The layout of an aggregate's state.

@@ -13,7 +13,7 @@ use datafusion_expr::Expr;
 use datafusion_expr::sqlparser::tokenizer::Span;
 
 use crate::bind::select::Simplifier;
-use crate::functions::row;
+use crate::functions::{choice, row};
 use crate::rel::{Call, Op, Rel, column, used_columns};
 
 /// Height of an expression that merging may build, at most: later steps recurse over it.
@@ -154,7 +154,7 @@ fn merged(lower: &Rel, inner: &[Expr], first: Option<&Expr>, filter: Option<&Exp
     let find = |name: &str| lower.columns.iter().position(|column| column.name == name).and_then(|index| inner.get(index));
     let mut used = Vec::new();
     project.iter().chain(filter).for_each(|expr| used_columns(expr, &mut used));
-    let twice = |(place, name): (usize, &&str)| used[..place].contains(name) && find(name).is_none_or(|expr| !is_cheap(expr));
+    let twice = |(place, name): (usize, &&str)| used[..place].contains(name) && find(name).is_none_or(|expr| !choice::is_at_hand(expr));
     if used.iter().enumerate().any(twice) {
         return None;
     }
@@ -198,14 +198,6 @@ fn flattened(expr: &Expr) -> Option<Expr> {
     let path: Vec<String> = path.into_iter().chain(rest).map(String::from).collect();
     let ty = function.func.return_type(&[]).ok()?;
     Some(row::field(root.clone(), &path, ty).expr)
-}
-
-/// Whether computing the expression again costs nothing worth saving.
-fn is_cheap(expr: &Expr) -> bool {
-    match expr {
-        Expr::Column(_) | Expr::Literal(..) => true,
-        _ => row::as_field(expr).is_some_and(|(root, _)| is_cheap(root)),
-    }
 }
 
 fn height(expr: &Expr) -> usize {

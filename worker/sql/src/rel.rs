@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::{DFSchema, tree_node::TreeNode};
 use datafusion_expr::Expr;
-use rheos_dataflow::graph::{AggregateFunction, Window};
+use rheos_dataflow::graph::{AggregateCall, AggregateFunction, Window};
 
 use crate::catalog::Table;
 use crate::types;
@@ -101,6 +101,21 @@ pub(crate) struct Call {
     pub(crate) name: String,
     /// As a person wrote it.
     pub(crate) title: String,
+}
+
+impl Call {
+    /// The call over numbered columns.
+    pub(crate) fn bind(&self, index: impl Fn(&str) -> Option<usize>) -> AggregateCall {
+        AggregateCall {
+            function: self.function,
+            distinct: self.distinct,
+            argument: self.argument.as_deref().and_then(&index),
+            filter: self.filter.as_deref().and_then(&index),
+            argument_type: self.argument_type.clone(),
+            result_type: self.result_type.clone(),
+            name: self.name.clone(),
+        }
+    }
 }
 
 impl Op {

@@ -5,6 +5,7 @@ use datafusion_expr::Expr;
 use rheos_dataflow::graph::{AggregateFunction, Window};
 
 use crate::bind::aggregate::Pending;
+use crate::functions::choice::CASE;
 use crate::functions::row;
 use crate::functions::time::{Pattern, SHIFT};
 use crate::types;
@@ -49,6 +50,11 @@ fn full(expr: &Expr) -> String {
                 text += &format!(" ELSE {}", full(otherwise));
             }
             text + " END"
+        }
+        Expr::ScalarFunction(function) if function.func.name() == CASE => {
+            let (branches, otherwise) = function.args.as_chunks::<2>();
+            let branches: String = branches.iter().map(|[when, then]| format!(" WHEN {} THEN {}", full(when), full(then))).collect();
+            format!("CASE{branches} ELSE {} END", list(otherwise))
         }
         Expr::ScalarFunction(function) => match (row::as_field(expr), function.args.as_slice()) {
             (Some((root, path)), _) => format!("{}.{}", operand(root), path.join(".")),

@@ -10,7 +10,9 @@ use datafusion_expr::sqlparser::{
     ast::{DuplicateTreatment, Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned},
     tokenizer::{Location, Span},
 };
-use rheos_dataflow::graph::{AggregateFunction, Window};
+use rheos_dataflow::aggregate::partial_fields;
+use rheos_dataflow::graph::{AggregateCall, AggregateFunction, Window};
+use rheos_dataflow::state::MAX_KEY_COLUMNS;
 
 use crate::bind::expr::Binder;
 use crate::bind::select::calc;
@@ -322,6 +324,12 @@ fn prepare(grouping: &Grouping, windowing: &Windowing, plain: &[usize]) -> Resul
         Windowing::Time { input, .. } => input,
         _ => &grouping.input,
     };
+    if keys.len() > MAX_KEY_COLUMNS {
+        return fail(grouping.span, format!("GROUP BY {} columns; the limit is {MAX_KEY_COLUMNS}", keys.len()));
+    }
+    // What the operators cannot do is found here, not when the job starts.
+    let trial: Vec<AggregateCall> = calls.iter().map(|call| call.bind(|name| items.iter().position(|(item, _)| item == name))).collect();
+    partial_fields(&trial).map_err(|error| Fault::new(grouping.span, error.message))?;
     for key in plain.iter().map(|index| &grouping.keys[*index].value) {
         if !types::is_groupable(&key.ty) || key.ty == DataType::Null {
             return fail(grouping.span, format!("cannot group by a value of type {}", types::name(&key.ty)));

@@ -16,7 +16,7 @@ use crate::bind::scope::{self, Scope};
 use crate::bind::{call, literal, operator};
 use crate::coerce::{self, Typed};
 use crate::error::{Fault, Result, collect, fail, fail_hint};
-use crate::functions::{number, text, time};
+use crate::functions::{choice, number, text, time};
 use crate::types;
 
 /// Binds expressions over one scope.
@@ -221,10 +221,14 @@ impl<'a> Binder<'a> {
             return fail_hint(span, format!("the branches of CASE have different types: {}", names.join(", ")), "CAST them");
         };
         let ty = if ty == DataType::Null { DataType::Utf8 } else { ty };
-        let branches =
-            branches.into_iter().map(|(condition, result)| (Box::new(condition.expr), Box::new(result.into_type(&ty).expr))).collect();
-        let otherwise = otherwise.map(|otherwise| Box::new(otherwise.into_type(&ty).expr));
-        Ok(Typed::new(Expr::Case(Case::new(None, branches, otherwise)), ty))
+        let branches: Vec<(Expr, Expr)> =
+            branches.into_iter().map(|(condition, result)| (condition.expr, result.into_type(&ty).expr)).collect();
+        let otherwise = otherwise.map(|otherwise| otherwise.into_type(&ty).expr);
+        if let Some(cheap) = choice::case(&branches, otherwise.as_ref(), &ty) {
+            return Ok(cheap);
+        }
+        let branches = branches.into_iter().map(|(condition, result)| (Box::new(condition), Box::new(result))).collect();
+        Ok(Typed::new(Expr::Case(Case::new(None, branches, otherwise.map(Box::new))), ty))
     }
 
     fn cast(&mut self, kind: &CastKind, value: &Ast, target: &ast::DataType) -> Result<Typed> {

@@ -103,9 +103,6 @@ impl Script {
             return fail_hint(name.span, format!("the job's plan has more than {MAX_PLAN_NODES} nodes"), "split the job");
         }
         match self.sinks.iter_mut().find(|sink| sink.table.name == table.name) {
-            Some(sink) if sink.rel.changelog != rel.changelog => {
-                fail_hint(name.span, "one INSERT into this table changes its rows and another does not", "write to two tables")
-            }
             Some(sink) => {
                 sink.rel = union(vec![Arc::clone(&sink.rel), rel], name.span)?;
                 Ok(())

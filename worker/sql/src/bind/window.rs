@@ -17,8 +17,8 @@ use crate::bind::literal;
 use crate::bind::scope::Scope;
 use crate::coerce::Typed;
 use crate::error::{Fault, Result, fail, fail_hint};
-use crate::limits::MAX_WINDOWS_PER_ROW;
 use crate::rel::{self, Op, Rel, Role};
+use crate::show::duration;
 use crate::types;
 
 /// A call of a window table function: the table is still a name.
@@ -110,16 +110,12 @@ impl TableFunction<'_> {
         let mut binder = Binder::new(&scope, "a window function");
         let lengths = self.lengths.iter().map(|length| millis(&mut binder, length)).collect::<Result<Vec<_>>>()?;
         let window = shape(self.kind, &lengths, self.span)?;
-        if window_count(window) > MAX_WINDOWS_PER_ROW {
-            return too_many(window, self.span);
-        }
-        let exact = match window {
-            Window::Hop { size, slide, .. } => size % slide == 0,
-            Window::Cumulate { max, step, .. } => max % step == 0,
-            Window::Tumble { .. } => true,
-        };
-        if !exact {
-            return fail_hint(self.span, "the size of the window is not a multiple of its slide or step", "choose a size that is");
+        // Flink asks this of the table function only, not of the group window.
+        if let Window::Hop { size, slide, .. } = window
+            && size % slide != 0
+        {
+            let message = format!("the size of HOP, {}, is not a multiple of its slide, {}", duration(size), duration(slide));
+            return fail_hint(self.span, message, "choose a size that is");
         }
         let time = binder.bind(&Ast::Identifier(self.time.clone()))?;
         let name = event_time(&scope.rel, &time, self.time.span)?;
@@ -149,32 +145,8 @@ fn shape(kind: Kind, lengths: &[i64], span: Span) -> Result<Window> {
         (Kind::Cumulate, [step, max, offset]) => Window::Cumulate { max: *max, step: *step, offset: *offset },
         _ => return fail(span, "a window function got the wrong number of intervals"),
     };
-    let (length, part) = match window {
-        Window::Tumble { size, .. } => (size, size),
-        Window::Hop { size, slide, .. } => (size, slide),
-        Window::Cumulate { max, step, .. } => (max, step),
-    };
-    if length <= 0 || part <= 0 {
-        return fail(span, "the length of a window must be positive");
-    }
-    if matches!(window, Window::Cumulate { .. }) && part > length {
-        return fail(span, "the step of CUMULATE is at most its size");
-    }
+    window.validate().map_err(|message| Fault::new(span, message))?;
     Ok(window)
-}
-
-/// Windows that a row falls into, at most.
-fn window_count(window: Window) -> i64 {
-    match window {
-        Window::Tumble { .. } => 1,
-        Window::Hop { size, slide, .. } => (size / slide).max(1) + i64::from(size % slide != 0),
-        Window::Cumulate { max, step, .. } => max / step,
-    }
-}
-
-fn too_many<T>(window: Window, span: Span) -> Result<T> {
-    let message = format!("a row would fall into {} windows; the limit is {MAX_WINDOWS_PER_ROW}", window_count(window));
-    fail_hint(span, message, "choose a longer slide or step")
 }
 
 /// The event-time column behind `time`.
@@ -215,9 +187,6 @@ fn group_shape(binder: &mut Binder<'_>, kind: Kind, function: &Function, span: S
     let [time, lengths @ ..] = args.as_slice() else { return fail(span, "a group window needs a column and an interval") };
     let lengths = lengths.iter().map(|length| millis(binder, length)).collect::<Result<Vec<_>>>()?;
     let window = shape(kind, &lengths, span)?;
-    if window_count(window) > MAX_WINDOWS_PER_ROW {
-        return too_many(window, span);
-    }
     let bound = binder.bind(time)?;
     let name = event_time(&binder.scope.rel, &bound, time.span())?;
     Ok((window, name))
@@ -264,7 +233,7 @@ pub(crate) fn auxiliary(binder: &mut Binder<'_>, name: &str, function: &Function
 pub(crate) fn attached(window: Window) -> Window {
     match window {
         Window::Tumble { .. } => window,
-        Window::Hop { slide, offset, .. } => Window::Tumble { size: slide, offset },
+        Window::Hop { size, slide, offset } => Window::Tumble { size: slide, offset: (offset + size).rem_euclid(slide) },
         Window::Cumulate { step, offset, .. } => Window::Tumble { size: step, offset },
     }
 }

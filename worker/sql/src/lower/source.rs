@@ -123,7 +123,7 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
     };
     Ok(Node {
         id: OperatorId(String::new()),
-        title: title(table, &physical, watermark.is_some()),
+        title: title(table, &columns, &physical, watermark.is_some()),
         spec: OperatorSpec::Source(SourceSpec {
             table: table.name.clone(),
             options: table.options.clone(),
@@ -138,8 +138,10 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
     })
 }
 
-fn title(table: &Table, physical: &Schema, watermark: bool) -> String {
-    let columns: Vec<String> = physical.fields().iter().map(|field| shown(field)).collect();
+fn title(table: &Table, used: &[&TableColumn], physical: &Schema, watermark: bool) -> String {
+    let mut columns: Vec<String> = physical.fields().iter().map(|field| shown(field)).collect();
+    let computed = used.iter().filter_map(|column| Some((&column.name, column.computed.as_ref()?)));
+    columns.extend(computed.map(|(name, expr)| format!("{name} AS {}", crate::show::expr(expr))));
     let watermark = match (&table.watermark, watermark) {
         (Some(watermark), true) => format!(", watermark {}", crate::show::expr(&watermark.expression)),
         _ => String::new(),

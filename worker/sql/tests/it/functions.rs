@@ -129,6 +129,8 @@ fn conditions() {
         ("BOOLEAN", "dt = DATE '2024-02-29'", "true | false | NULL"),
         ("STRING", "CASE WHEN i > 0 THEN 'pos' WHEN i < 0 THEN 'neg' ELSE 'none' END", "pos | neg | none"),
         ("STRING", "CASE i WHEN 7 THEN 'seven' END", "seven | NULL | NULL"),
+        ("STRING", "CASE WHEN HOUR(ts) < 12 OR b IS NULL THEN 'x' WHEN MINUTE(ts) = 45 THEN s END", "Hello Wörld | NULL | x"),
+        ("TIMESTAMP(3)", "CASE WHEN i = 7 THEN ts WHEN i < 0 THEN NULL END", "2024-02-29T13:45:59.123 | NULL | NULL"),
         ("DOUBLE", "CASE WHEN b THEN 1 ELSE 2.5 END", "1.0 | 2.5 | 2.5"),
         ("BIGINT", "COALESCE(i, l, 5)", "7 | -7 | 5"),
         ("INT", "NULLIF(i, 7)", "NULL | -7 | NULL"),

@@ -1,5 +1,0 @@
--- 5:13: one INSERT into this table changes its rows and another does not; write to two tables
-CREATE TABLE t (k STRING, v INT, l BIGINT, d DOUBLE, b BOOLEAN, r ROW<a INT, c STRING>, ts TIMESTAMP(3), t6 TIMESTAMP(6), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
-CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
-INSERT INTO o SELECT k, l FROM t;
-INSERT INTO o SELECT k, COUNT(*) FROM t GROUP BY k;
