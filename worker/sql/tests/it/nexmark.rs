@@ -25,10 +25,10 @@ fn q0_passes_through() {
     check(
         "q0",
         expect![[r#"
-        sink:nexmark_q0  sink nexmark_q0 (blackhole)
-          calc:datagen:cab96a44  bid.auction AS auction, bid.bidder AS bidder, bid.price AS price, dateTime, bid.extra AS extra WHERE event_type = 2
-            source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}
-    "#]],
+            sink:nexmark_q0  sink nexmark_q0 (blackhole)
+              calc:datagen:cab96a44  bid.auction AS auction, bid.bidder AS bidder, bid.price AS price, dateTime, bid.extra AS extra WHERE event_type = 2
+                source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+        "#]],
     );
 }
 
@@ -37,10 +37,10 @@ fn q1_multiplies_decimals_exactly_as_its_sink_declares() {
     check(
         "q1",
         expect![[r#"
-        sink:nexmark_q1  sink nexmark_q1 (blackhole)
-          calc:datagen:30802c9f  bid.auction AS auction, bid.bidder AS bidder, MULTIPLY(0.908, bid.price) AS price, dateTime, bid.extra AS extra WHERE event_type = 2
-            source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}
-    "#]],
+            sink:nexmark_q1  sink nexmark_q1 (blackhole)
+              calc:datagen:30802c9f  bid.auction AS auction, bid.bidder AS bidder, MULTIPLY(0.908, bid.price) AS price, dateTime, bid.extra AS extra WHERE event_type = 2
+                source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+        "#]],
     );
 }
 
@@ -61,13 +61,13 @@ fn q5_counts_in_hopping_windows() {
     check(
         "q5-inner",
         expect![[r#"
-        sink:nexmark_q5_inner  sink nexmark_q5_inner (blackhole)
-          calc:datagen:b54a61ae  auction, num, window_start AS starttime, window_end AS endtime
-            window-aggregate:datagen:da1aba0f  HOP 10s every 2s, COUNT(*) by auction [state: HOP 10s every 2s keys(BIGINT) calls(COUNT(*))]
-              local-window-aggregate:datagen:89558d11  partial HOP 10s every 2s, COUNT(*) by auction => hash(auction)
-                calc:datagen:ea90fe2e  bid.auction AS auction, dateTime AS rowtime WHERE event_type = 2
-                  source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, dateTime}, watermark dateTime - 4s
-    "#]],
+            sink:nexmark_q5_inner  sink nexmark_q5_inner (blackhole)
+              calc:datagen:b54a61ae  auction, num, window_start AS starttime, window_end AS endtime
+                window-aggregate:datagen:da1aba0f  HOP 10s every 2s, COUNT(*) by auction [state: HOP 10s every 2s keys(BIGINT) calls(COUNT(*))]
+                  local-window-aggregate:datagen:89558d11  partial HOP 10s every 2s, COUNT(*) by auction => hash(auction)
+                    calc:datagen:ea90fe2e  bid.auction AS auction, dateTime AS rowtime WHERE event_type = 2
+                      source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, dateTime}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END, watermark dateTime - 4s
+        "#]],
     );
 }
 
@@ -76,13 +76,13 @@ fn q7_takes_the_maximum_of_tumbling_windows() {
     check(
         "q7-inner",
         expect![[r#"
-        sink:nexmark_q7_inner  sink nexmark_q7_inner (blackhole)
-          calc:datagen:76d31712  maxprice, window_end AS dateTime
-            window-aggregate:datagen:2590bc8c  TUMBLE 10s, MAX(price) [state: TUMBLE 10s keys() calls(MAX(BIGINT))]
-              local-window-aggregate:datagen:c8281b2b  partial TUMBLE 10s, MAX(price) => all to one
-                calc:datagen:4a51f8e4  dateTime AS rowtime, bid.price AS price WHERE event_type = 2
-                  source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{price, dateTime}, watermark dateTime - 4s
-    "#]],
+            sink:nexmark_q7_inner  sink nexmark_q7_inner (blackhole)
+              calc:datagen:76d31712  maxprice, window_end AS dateTime
+                window-aggregate:datagen:2590bc8c  TUMBLE 10s, MAX(price) [state: TUMBLE 10s keys() calls(MAX(BIGINT))]
+                  local-window-aggregate:datagen:c8281b2b  partial TUMBLE 10s, MAX(price) => all to one
+                    calc:datagen:4a51f8e4  dateTime AS rowtime, bid.price AS price WHERE event_type = 2
+                      source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{price, dateTime}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END, watermark dateTime - 4s
+        "#]],
     );
 }
 
@@ -91,10 +91,10 @@ fn q14_computes() {
     check(
         "q14",
         expect![[r#"
-        sink:nexmark_q14  sink nexmark_q14 (blackhole)
-          calc:datagen:884ea47a  bid.auction AS auction, bid.bidder AS bidder, MULTIPLY(0.908, bid.price) AS price, CASE WHEN (EXTRACT_HOUR(dateTime) >= 8) AND (EXTRACT_HOUR(dateTime) <= 18) THEN 'dayTime' WHEN (EXTRACT_HOUR(dateTime) <… AS bidTimeType, dateTime, bid.extra AS extra WHERE (event_type = 2) AND ((MULTIPLY(0.908, bid.price) > 1000000.000) AND (MULTIPLY(0.908, bid.price) < 50000000.000))
-            source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}
-    "#]],
+            sink:nexmark_q14  sink nexmark_q14 (blackhole)
+              calc:datagen:884ea47a  bid.auction AS auction, bid.bidder AS bidder, MULTIPLY(0.908, bid.price) AS price, CASE WHEN (EXTRACT_HOUR(dateTime) >= 8) AND (EXTRACT_HOUR(dateTime) <= 18) THEN 'dayTime' WHEN (EXTRACT_HOUR(dateTime) <… AS bidTimeType, dateTime, bid.extra AS extra WHERE (event_type = 2) AND ((MULTIPLY(0.908, bid.price) > 1000000.000) AND (MULTIPLY(0.908, bid.price) < 50000000.000))
+                source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+        "#]],
     );
 }
 
@@ -103,12 +103,12 @@ fn q15_counts_distinct_with_filters() {
     check(
         "q15",
         expect![[r#"
-        sink:nexmark_q15  sink nexmark_q15 (blackhole) [changes]
-          group-aggregate:datagen:8a228910  COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by day [changes] [state: keys(STRING) calls(COUNT(*), COUNT(*) FILTER, COUNT(*) FILTER, COUNT(*) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER)]
-            local-group-aggregate:datagen:b7a10aab  partial COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by day => hash(day)
-              calc:datagen:270e0254  DATE_FORMAT(dateTime, 'yyyy-MM-dd') AS day, bid.price < 10000 AS filter, (bid.price >= 10000) AND (bid.price < 1000000) AS filter0, bid.price >= 1000000 AS filter1, bid.bidder AS bidder, bid.auction AS auction WHERE event_type = 2
-                source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime}
-    "#]],
+            sink:nexmark_q15  sink nexmark_q15 (blackhole) [changes]
+              group-aggregate:datagen:8a228910  COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by day [changes] [state: keys(STRING) calls(COUNT(*), COUNT(*) FILTER, COUNT(*) FILTER, COUNT(*) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER)]
+                local-group-aggregate:datagen:b7a10aab  partial COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by day => hash(day)
+                  calc:datagen:270e0254  DATE_FORMAT(dateTime, 'yyyy-MM-dd') AS day, bid.price < 10000 AS filter, (bid.price >= 10000) AND (bid.price < 1000000) AS filter0, bid.price >= 1000000 AS filter1, bid.bidder AS bidder, bid.auction AS auction WHERE event_type = 2
+                    source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+        "#]],
     );
 }
 
@@ -117,12 +117,12 @@ fn q16_groups_by_two_keys() {
     check(
         "q16",
         expect![[r#"
-        sink:nexmark_q16  sink nexmark_q16 (blackhole) [changes]
-          group-aggregate:datagen:206f7abe  MAX(DATE_FORMAT(dateTime, 'HH:mm')), COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by channel, day [changes] [state: keys(STRING, STRING) calls(MAX(STRING), COUNT(*), COUNT(*) FILTER, COUNT(*) FILTER, COUNT(*) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER)]
-            local-group-aggregate:datagen:a917a5d0  partial MAX(DATE_FORMAT(dateTime, 'HH:mm')), COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by channel, day => hash(channel, day)
-              calc:datagen:5cdd6a08  bid.channel AS channel, DATE_FORMAT(dateTime, 'yyyy-MM-dd') AS day, DATE_FORMAT(dateTime, 'HH:mm') AS arg, bid.price < 10000 AS filter, (bid.price >= 10000) AND (bid.price < 1000000) AS filter0, bid.price >= 1000000 AS filter1, bid.bidder AS bidder, bid.auction AS auction WHERE event_type = 2
-                source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, channel, dateTime}
-    "#]],
+            sink:nexmark_q16  sink nexmark_q16 (blackhole) [changes]
+              group-aggregate:datagen:206f7abe  MAX(DATE_FORMAT(dateTime, 'HH:mm')), COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by channel, day [changes] [state: keys(STRING, STRING) calls(MAX(STRING), COUNT(*), COUNT(*) FILTER, COUNT(*) FILTER, COUNT(*) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT), COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER, COUNT(DISTINCT BIGINT) FILTER)]
+                local-group-aggregate:datagen:a917a5d0  partial MAX(DATE_FORMAT(dateTime, 'HH:mm')), COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE price < 10000), COUNT(DISTINCT bidder) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT bidder) FILTER (WHERE price >= 1000000), COUNT(DISTINCT auction), COUNT(DISTINCT auction) FILTER (WHERE price < 10000), COUNT(DISTINCT auction) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(DISTINCT auction) FILTER (WHERE price >= 1000000) by channel, day => hash(channel, day)
+                  calc:datagen:5cdd6a08  bid.channel AS channel, DATE_FORMAT(dateTime, 'yyyy-MM-dd') AS day, DATE_FORMAT(dateTime, 'HH:mm') AS arg, bid.price < 10000 AS filter, (bid.price >= 10000) AND (bid.price < 1000000) AS filter0, bid.price >= 1000000 AS filter1, bid.bidder AS bidder, bid.auction AS auction WHERE event_type = 2
+                    source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, channel, dateTime}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+        "#]],
     );
 }
 
@@ -131,12 +131,12 @@ fn q17_aggregates_prices() {
     check(
         "q17",
         expect![[r#"
-        sink:nexmark_q17  sink nexmark_q17 (blackhole) [changes]
-          group-aggregate:datagen:4b7ed610  COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), MIN(price), MAX(price), AVG(price), SUM(price) by auction, day [changes] [state: keys(BIGINT, STRING) calls(COUNT(*), COUNT(*) FILTER, COUNT(*) FILTER, COUNT(*) FILTER, MIN(BIGINT), MAX(BIGINT), AVG(BIGINT), SUM(BIGINT))]
-            local-group-aggregate:datagen:2e247169  partial COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), MIN(price), MAX(price), AVG(price), SUM(price) by auction, day => hash(auction, day)
-              calc:datagen:dfe3da22  bid.auction AS auction, DATE_FORMAT(dateTime, 'yyyy-MM-dd') AS day, bid.price < 10000 AS filter, (bid.price >= 10000) AND (bid.price < 1000000) AS filter0, bid.price >= 1000000 AS filter1, bid.price AS price WHERE event_type = 2
-                source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, price, dateTime}
-    "#]],
+            sink:nexmark_q17  sink nexmark_q17 (blackhole) [changes]
+              group-aggregate:datagen:4b7ed610  COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), MIN(price), MAX(price), AVG(price), SUM(price) by auction, day [changes] [state: keys(BIGINT, STRING) calls(COUNT(*), COUNT(*) FILTER, COUNT(*) FILTER, COUNT(*) FILTER, MIN(BIGINT), MAX(BIGINT), AVG(BIGINT), SUM(BIGINT))]
+                local-group-aggregate:datagen:2e247169  partial COUNT(*), COUNT(*) FILTER (WHERE price < 10000), COUNT(*) FILTER (WHERE (price >= 10000) AND (price < 1000000)), COUNT(*) FILTER (WHERE price >= 1000000), MIN(price), MAX(price), AVG(price), SUM(price) by auction, day => hash(auction, day)
+                  calc:datagen:dfe3da22  bid.auction AS auction, DATE_FORMAT(dateTime, 'yyyy-MM-dd') AS day, bid.price < 10000 AS filter, (bid.price >= 10000) AND (bid.price < 1000000) AS filter0, bid.price >= 1000000 AS filter1, bid.price AS price WHERE event_type = 2
+                    source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, price, dateTime}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+        "#]],
     );
 }
 
