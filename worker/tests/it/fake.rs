@@ -21,7 +21,7 @@ use rheos_worker::supervise::process::Program;
 use tokio::task::JoinHandle;
 
 /// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers pings, takes savepoints, stops when asked. `$start` is the start line; `begun` is called once after it.
 const SCRIPT: &str = r#"
@@ -59,15 +59,16 @@ impl Mint for Counter {
 }
 
 /// A job that is being supervised.
-pub struct Fake {
-    pub dir: tempfile::TempDir,
-    pub handle: Handle,
+pub(crate) struct Fake {
+    /// Holds what the script touches.
+    _dir: tempfile::TempDir,
+    pub(crate) handle: Handle,
     running: JoinHandle<Ended>,
 }
 
 impl Fake {
     /// Starts a job of `members` engines; `extra` is put into their script.
-    pub fn start(members: usize, max_restarts: u32, standby: bool, extra: &str) -> Self {
+    pub(crate) fn start(members: usize, max_restarts: u32, standby: bool, extra: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let script = format!("dir='{}'\n{}", dir.path().display(), SCRIPT.replace("@@", extra));
         let config = Config {
@@ -78,11 +79,11 @@ impl Fake {
             standby,
         };
         let (supervisor, handle) = Supervisor::new(config, Arc::new(Counter::default()));
-        Self { dir, handle, running: tokio::spawn(supervisor.run()) }
+        Self { _dir: dir, handle, running: tokio::spawn(supervisor.run()) }
     }
 
     /// Waits until the view is as wanted.
-    pub async fn until(&self, wanted: impl FnMut(&Arc<JobView>) -> bool) -> Arc<JobView> {
+    pub(crate) async fn until(&self, wanted: impl FnMut(&Arc<JobView>) -> bool) -> Arc<JobView> {
         let mut watch = self.handle.watch();
         let seen = tokio::time::timeout(PATIENCE, watch.wait_for(wanted)).await;
         match seen {
@@ -92,7 +93,7 @@ impl Fake {
     }
 
     /// Waits for the end.
-    pub async fn end(self) -> Ended {
+    pub(crate) async fn end(self) -> Ended {
         tokio::time::timeout(PATIENCE, self.running).await.expect("the job ends").unwrap()
     }
 }
@@ -127,12 +128,12 @@ fn job(dir: &Path, members: usize) -> Job {
 }
 
 /// Sends a signal to a process by its id.
-pub fn signal(pid: u32, signal: rustix::process::Signal) {
+pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
 /// Whether a process lives, be it stopped. (A dead one is waited for by its supervisor.)
-pub fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}/stat")).exists()
 }

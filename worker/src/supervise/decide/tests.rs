@@ -201,12 +201,12 @@ fn a_stop_waits_until_the_job_runs_and_is_sent_once() {
 fn a_stop_during_a_crash_is_repeated_and_one_during_a_pause_ends_at_once() {
     let mut life = life(1, 3);
     up(&mut life, 1, ms(0));
-    assert_eq!(life.handle(Input::Stop, ms(2_000)), [Action::Send(0, Command::Stop)]);
-    assert_eq!(life.handle(exited(0), ms(2_001)), [Action::Mint]);
-    life.handle(minted(2), ms(2_002));
-    assert_eq!(life.handle(running(0), ms(2_003)), [Action::Send(0, Command::Stop)]);
-    assert_eq!(life.handle(exited(0), ms(2_004)), [], "a pause");
-    assert_eq!(life.handle(Input::Stop, ms(2_005)), [Action::Finish(Outcome::Suspended)]);
+    assert_eq!(life.handle(Input::Stop, ms(100)), [Action::Send(0, Command::Stop)]);
+    assert_eq!(life.handle(exited(0), ms(101)), [Action::Mint]);
+    life.handle(minted(2), ms(102));
+    assert_eq!(life.handle(running(0), ms(103)), [Action::Send(0, Command::Stop)]);
+    assert_eq!(life.handle(exited(0), ms(104)), [], "a pause");
+    assert_eq!(life.handle(Input::Stop, ms(105)), [Action::Finish(Outcome::Suspended)]);
 }
 
 #[test]
