@@ -1,0 +1,322 @@
+//! [io] One operator a worker that stands between the coordinator and the worker's stages.
+//!
+//! It spreads ticks, has snapshots made durable and reports them, commits staged output when a record permits it,
+//! answers pings and publishes figures. Its report stream carries the completeness of checkpoints: the agent holds one
+//! capability, at an epoch that no later report precedes, and lets it pass e when the last report of e is sent. The
+//! stream is disconnected from everything else, so between checkpoints it costs nothing.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rheos_checkpoint::CommitPermit;
+use rheos_dataflow::coordinator::SnapshotReport;
+use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
+use rheos_dataflow::graph::OperatorId;
+use rheos_dataflow::plan::StageIndex;
+use rheos_dataflow::sink::{Committable, Sink};
+use rheos_dataflow::time::{Epoch, Millis, StopMode, Tick};
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+use timely::progress::frontier::Antichain;
+
+use crate::job::{EngineEvent, Job, PersistRequest, Persisted, WorkerStats};
+use crate::local::Local;
+use crate::mailbox::Mailbox;
+
+/// A commit is tried this often before the job is restarted; the record keeps what it would have committed.
+const COMMIT_TRIES: u32 = 5;
+/// Wait before the second try of a commit, doubled for each further one.
+const COMMIT_BACKOFF: Duration = Duration::from_millis(50);
+/// Figures are published at most this often.
+const STATS_PERIOD: Duration = Duration::from_millis(250);
+
+/// From the coordinator to every worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Order {
+    Tick(Tick),
+    Commit(CommitPermit),
+    /// The last checkpoint is complete: drain. A tick that asks for a stop is not the end, for its checkpoint may fail.
+    End(StopMode),
+}
+
+/// From a worker to the coordinator; travels as JSON, which the reports' free-form parts need.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Upward {
+    Report(SnapshotReport),
+    SourcesFinished { stage: StageIndex, subtask: u32, epoch: Epoch },
+    /// Whether this worker's sources read rows; said when it changes, for each message costs a round of progress.
+    Busy { worker: u32, busy: bool },
+}
+
+/// From other threads to the agent.
+pub(crate) enum Mail {
+    Persisted { stage: StageIndex, epoch: Epoch, result: Result<Persisted> },
+    Committed { sinks: Vec<OperatorId>, epoch: Epoch, result: Result<()> },
+    /// The last of the local workers to answer sends the pong.
+    Ping { nonce: u64, left: Arc<AtomicUsize> },
+}
+
+/// Orders by worker.
+pub(crate) type Orders = Vec<(u32, Order)>;
+/// Messages to the coordinator.
+pub(crate) type Reports = Vec<String>;
+
+const DISCONNECTED: [(usize, Antichain<u64>); 0] = [];
+
+/// Builds the agent of this worker.
+pub(crate) fn build<'scope>(
+    scope: Scope<'scope, Epoch>,
+    job: &Arc<Job>,
+    local: &Rc<Local>,
+    orders: Stream<'scope, Epoch, Orders>,
+) -> Stream<'scope, Epoch, Reports> {
+    let mut builder = OperatorBuilder::new("agent".to_owned(), scope.clone());
+    let mut orders = builder.new_input_connection(orders, Exchange::new(|order: &(u32, Order)| u64::from(order.0)), DISCONNECTED);
+    let (output, reports) = builder.new_output_connection::<Reports, _>(DISCONNECTED);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Reports>>::from(output);
+    let address = builder.operator_info().address;
+    *local.agent.borrow_mut() = Some(scope.activator_for(Rc::clone(&address)));
+    let mail = Arc::new(Mailbox::default());
+    mail.attach(scope.worker().sync_activator_for(address.to_vec()));
+    job.remote.register(Arc::clone(&mail));
+    local.failure.watch(scope.worker().sync_activator_for(address.to_vec()));
+    local.wake_agent();
+
+    let (job, local) = (Arc::clone(job), Rc::clone(local));
+    builder.build_reschedule(move |mut capabilities| {
+        let mut capability = capabilities.remove(0);
+        capability.downgrade(&job.first_epoch);
+        let mut agent = Agent {
+            capability: Some(capability),
+            pending: BTreeMap::new(),
+            uploads: 0,
+            commits: 0,
+            staged: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
+            published: None,
+            newest: (0, 0),
+            job,
+            local,
+            mail,
+        };
+        move |frontiers| {
+            let mut failed = None;
+            orders.for_each(|_, batch| {
+                for (_, order) in batch.drain(..) {
+                    agent.obey(order);
+                }
+            });
+            for item in agent.mail.drain() {
+                if let Err(error) = agent.receive(item, &mut |capability, message| {
+                    output.activate().session(capability).give(message);
+                }) {
+                    failed = Some(error);
+                }
+            }
+            agent.take_snapshots();
+            agent.report(&mut |capability, message| output.activate().session(capability).give(message));
+            agent.show(frontiers[0].is_empty());
+            if let Some(error) = failed {
+                agent.local.failure.fail(error);
+            }
+            // Not done while a commit or an upload is under way: the last epoch's output would be lost with us.
+            agent.uploads + agent.commits > 0
+        }
+    });
+    reports
+}
+
+type Send<'a> = &'a mut dyn FnMut(&Capability<Epoch>, String);
+
+struct Agent {
+    /// At or below the epoch of any report to come; gone at the end.
+    capability: Option<Capability<Epoch>>,
+    /// Stages whose snapshot of an epoch is not yet reported.
+    pending: BTreeMap<Epoch, usize>,
+    uploads: usize,
+    commits: usize,
+    /// Durable and not committed, by epoch.
+    staged: BTreeMap<Epoch, Vec<Committable>>,
+    confirmed: BTreeMap<OperatorId, Epoch>,
+    published: Option<Instant>,
+    /// Epoch and wall time of the newest tick.
+    newest: (Epoch, Millis),
+    job: Arc<Job>,
+    local: Rc<Local>,
+    mail: Arc<Mailbox<Mail>>,
+}
+
+impl Agent {
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Tick(tick) => {
+                if self.local.rows_read.take() == 0 && self.local.busy.take() {
+                    self.local.upward.borrow_mut().push(Upward::Busy { worker: self.local.worker, busy: false });
+                }
+                self.newest = (tick.epoch, tick.wall_time);
+                self.local.ticks.borrow_mut().insert(tick.epoch, tick);
+                self.local.wake_stages();
+            }
+            Order::Commit(permit) => self.commit(permit),
+            Order::End(mode) => {
+                self.capability = None;
+                self.local.ended.set(Some(mode));
+                self.local.wake_stages();
+            }
+        }
+    }
+
+    /// Hands new snapshots to the store.
+    fn take_snapshots(&mut self) {
+        loop {
+            let Some((stage, snapshot)) = self.local.snapshots.borrow_mut().pop_front() else { return };
+            let epoch = snapshot.epoch;
+            self.pending.entry(epoch).or_insert(self.job.plan.stages.len());
+            let sinks = self.job.plan.stages[stage].sinks.iter().map(|sink| &self.job.plan.graph.nodes[*sink].id);
+            let confirmed = sinks.filter_map(|id| Some((id.clone(), *self.confirmed.get(id)?))).collect();
+            let request = PersistRequest { stage, subtask: self.local.worker, snapshot, confirmed };
+            let persist = self.job.durability.persist(request);
+            let mail = Arc::clone(&self.mail);
+            self.uploads += 1;
+            self.job.runtime.spawn(async move {
+                let result = persist.await;
+                mail.send(Mail::Persisted { stage, epoch, result });
+            });
+        }
+    }
+
+    fn receive(&mut self, mail: Mail, send: Send<'_>) -> Result<()> {
+        match mail {
+            Mail::Persisted { stage, epoch, result } => {
+                self.uploads -= 1;
+                let Persisted { report, compact } = result?;
+                for (operator, groups) in compact {
+                    self.local.tasks.borrow()[stage].borrow_mut().compact(&operator, groups);
+                }
+                if let Ok(parts) = &report.outcome
+                    && !parts.committables.is_empty()
+                {
+                    self.staged.entry(epoch).or_default().extend(parts.committables.iter().cloned());
+                }
+                self.send(epoch, &Upward::Report(report), send)?;
+                self.reported(epoch);
+            }
+            Mail::Committed { sinks, epoch, result } => {
+                self.commits -= 1;
+                result?;
+                for sink in sinks {
+                    let confirmed = self.confirmed.entry(sink).or_default();
+                    *confirmed = epoch.max(*confirmed);
+                }
+            }
+            Mail::Ping { nonce, left } => {
+                if left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    (self.local.events)(EngineEvent::Pong { nonce });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what stages want the coordinator to know.
+    fn report(&mut self, send: Send<'_>) {
+        let messages = std::mem::take(&mut *self.local.upward.borrow_mut());
+        for message in messages {
+            // After the end nobody listens.
+            if let Some(capability) = &self.capability {
+                let epoch = *capability.time();
+                if let Err(error) = self.send(epoch, &message, send) {
+                    self.local.failure.fail(error);
+                }
+            }
+        }
+    }
+
+    fn send(&self, epoch: Epoch, message: &Upward, send: Send<'_>) -> Result<()> {
+        let bug = |what: &dyn std::fmt::Display| DataflowError::new("agent", ErrorKind::Bug, what);
+        let capability = self.capability.as_ref().and_then(|capability| capability.try_delayed(&epoch));
+        let capability = capability.ok_or_else(|| bug(&format!("a report of epoch {epoch} came after its checkpoint was complete")))?;
+        send(&capability, serde_json::to_string(message).map_err(|error| bug(&error))?);
+        Ok(())
+    }
+
+    /// One more stage's part of `epoch` is reported; when all are, the frontier may pass.
+    fn reported(&mut self, epoch: Epoch) {
+        if let Some(left) = self.pending.get_mut(&epoch) {
+            *left -= 1;
+        }
+        while let Some((epoch, 0)) = self.pending.first_key_value().map(|(epoch, left)| (*epoch, *left)) {
+            self.pending.remove(&epoch);
+            if let Some(capability) = &mut self.capability {
+                capability.downgrade(&(epoch + 1));
+            }
+        }
+    }
+
+    /// Commits what is staged up to the permit's epoch.
+    fn commit(&mut self, permit: CommitPermit) {
+        let later = self.staged.split_off(&(permit.epoch() + 1));
+        let mut by_sink: BTreeMap<OperatorId, Vec<Committable>> = BTreeMap::new();
+        for committable in std::mem::replace(&mut self.staged, later).into_values().flatten() {
+            by_sink.entry(committable.sink.clone()).or_default().push(committable);
+        }
+        for (id, sink) in self.job.connectors.sinks.clone() {
+            let committables = by_sink.remove(&id).unwrap_or_default();
+            if committables.is_empty() {
+                self.confirmed.insert(id, permit.epoch());
+                continue;
+            }
+            let (mail, permit) = (Arc::clone(&self.mail), permit.clone());
+            self.commits += 1;
+            self.job.runtime.spawn(async move {
+                let result = commit(sink, &permit, committables).await;
+                mail.send(Mail::Committed { sinks: vec![id], epoch: permit.epoch(), result });
+            });
+        }
+    }
+
+    /// Publishes figures now and then, and at the end.
+    fn show(&mut self, over: bool) {
+        let now = Instant::now();
+        if !over && self.published.is_some_and(|at| now - at < STATS_PERIOD) {
+            return;
+        }
+        self.published = Some(now);
+        let (tick, wall_time) = self.newest;
+        let nodes = self.local.tasks.borrow().iter().flat_map(|task| task.borrow().stats()).collect();
+        let stats = WorkerStats {
+            tick,
+            wall_time,
+            closed: self.local.ledger.frontier(),
+            in_flight_bytes: self.local.ledger.in_flight(),
+            schedules: self.local.schedules.get(),
+            nodes,
+            epoch_ms: self.local.epoch_ms.borrow().iter().copied().collect(),
+        };
+        self.job.stats.put(self.local.worker, stats);
+    }
+}
+
+/// Tries until it succeeds or is hopeless. Commits are idempotent.
+pub(crate) async fn commit(sink: Arc<dyn Sink>, permit: &CommitPermit, committables: Vec<Committable>) -> Result<()> {
+    let mut backoff = COMMIT_BACKOFF;
+    for _ in 1..COMMIT_TRIES {
+        match sink.commit(permit, committables.clone()).await {
+            Err(error) if error.kind == ErrorKind::Transient => {
+                tracing::warn!(%error, epoch = permit.epoch(), "commit failed, trying again");
+                tokio::time::sleep(backoff).await;
+                backoff *= 2;
+            }
+            result => return result,
+        }
+    }
+    sink.commit(permit, committables).await
+}
