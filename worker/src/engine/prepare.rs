@@ -1,0 +1,81 @@
+//! [io] What an engine does before it is given a generation: planning, connectors, the store's client.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use rheos_checkpoint::paths::JobPaths;
+use rheos_checkpoint::Protocol;
+use rheos_connectors::Environment;
+use rheos_connectors::environment::PrintStream;
+use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
+use rheos_dataflow::plan::ExecutionPlan;
+use rheos_dataflow::stage::Connectors;
+
+use super::wire::Job;
+
+/// Threads for uploads, records and commits: the dataflow has its own.
+const IO_THREADS: usize = 2;
+
+/// A planned job, ready for any generation.
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    pub(super) plan: Arc<ExecutionPlan>,
+    pub(super) connectors: Connectors,
+    pub(super) protocol: Protocol,
+    pub(super) runtime: tokio::runtime::Runtime,
+}
+
+pub(super) fn prepare(job: Job) -> Result<Prepared> {
+    let invalid = |error: &dyn std::fmt::Display| DataflowError::new("job", ErrorKind::User, error);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|error| DataflowError::new("engine", ErrorKind::Transient, error))?;
+    ignore_termination(&runtime);
+    let options = rheos_sql::PlanOptions { accepts_changelog: rheos_connectors::accepts_changelog, ..Default::default() };
+    let planned = rheos_sql::plan(&job.sql, &options).map_err(|errors| {
+        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        invalid(&all.join("\n"))
+    })?;
+    let environment = Environment {
+        base_dir: job.base_dir.clone(),
+        runtime: runtime.handle().clone(),
+        storage_options: job.storage_options.clone(),
+        print: Arc::new(print),
+    };
+    let connectors = rheos_connectors::connectors(&planned.graph, &environment)?;
+    let store = rheos_checkpoint::open(&job.storage_uri, &job.storage_options).map_err(|error| invalid(&error))?;
+    let paths = JobPaths::new(&job.namespace, &job.job, &job.uid).map_err(|error| invalid(&error))?;
+    let protocol = Protocol::new(store, paths, nonce());
+    Ok(Prepared { plan: Arc::new(ExecutionPlan::cut(planned.graph)), connectors, protocol, runtime, job })
+}
+
+/// Standard output belongs to the `print` sink.
+fn print(stream: PrintStream, lines: &[u8]) {
+    // A reader that is gone is no reason to fail the job: its results are a courtesy.
+    let _ = match stream {
+        PrintStream::Output => std::io::stdout().lock().write_all(lines),
+        PrintStream::Error => std::io::stderr().lock().write_all(lines),
+    };
+}
+
+/// The supervisor decides when an engine ends; a signal to the whole group is its to handle.
+fn ignore_termination(runtime: &tokio::runtime::Runtime) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let _context = runtime.enter();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        // Once registered, the signal's default action never comes back.
+        if let Err(error) = signal(kind) {
+            tracing::warn!(%error, "cannot ignore a signal");
+        }
+    }
+}
+
+/// Differs between any two processes that ever work on a job.
+fn nonce() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Seeded by the operating system's randomness.
+    RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
+}
