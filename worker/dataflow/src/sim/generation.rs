@@ -372,7 +372,7 @@ impl Generation {
         let mut frontier = self.reports.iter().map(|report| report.epoch).min().unwrap_or(Epoch::MAX);
         for (persister, node) in self.persisters.iter().zip(&self.fabric.nodes) {
             let waiting = persister.waiting.front().map(|snapshot| snapshot.epoch);
-            let open = node.task.open_epoch().saturating_sub(u64::from(self.fabric.late_snapshots));
+            let open = node.task.open_epoch() - u64::from(node.late);
             frontier = frontier.min(persister.running.or(waiting).unwrap_or(open).min(open));
         }
         frontier

@@ -34,13 +34,8 @@ pub fn result<'a>(parts: impl IntoIterator<Item = &'a Part>) -> Result<Multiset>
 pub fn apply(rows: &mut Multiset, batch: &RecordBatch) -> Result<()> {
     let schema = batch.schema();
     let kinds = schema.index_of(KIND_COLUMN).ok().map(|column| batch.column(column).as_primitive::<UInt8Type>().values());
-    let columns = batch.num_columns() - usize::from(kinds.is_some());
-    let options = FormatOptions::default().with_null("null");
-    let formatters = (0..columns).map(|c| ArrayFormatter::try_new(batch.column(c), &options));
-    let formatters = formatters.collect::<std::result::Result<Vec<_>, _>>()?;
-    for row in 0..batch.num_rows() {
-        let text: Vec<String> = formatters.iter().map(|f| f.value(row).to_string()).collect();
-        let text = text.join(" | ");
+    let values = if kinds.is_some() { batch.project(&(0..batch.num_columns() - 1).collect::<Vec<_>>())? } else { batch.clone() };
+    for (row, text) in texts(&values)?.into_iter().enumerate() {
         let kind = kinds.map_or(Some(RowKind::Insert), |kinds| RowKind::from_u8(kinds[row]));
         let Some(kind) = kind else { return Err(invalid(format!("a row of an unknown kind: {text}"))) };
         let count = rows.entry(text.clone()).or_default();
@@ -52,6 +47,18 @@ pub fn apply(rows: &mut Multiset, batch: &RecordBatch) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each row of a batch as text.
+///
+/// # Errors
+/// For columns that have no text form.
+pub fn texts(batch: &RecordBatch) -> Result<Vec<String>> {
+    let options = FormatOptions::default().with_null("null");
+    let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
+    let formatters = formatters.collect::<std::result::Result<Vec<_>, _>>()?;
+    let text = |row: usize| formatters.iter().map(|f| f.value(row).to_string()).collect::<Vec<_>>().join(" | ");
+    Ok((0..batch.num_rows()).map(text).collect())
 }
 
 fn invalid(message: String) -> DataflowError {

@@ -119,7 +119,7 @@ impl Scenario {
         let content = Content {
             seed: random.next(),
             splits: random.between(1, 4) as u32,
-            rows: random.between(40, 160),
+            rows: random.between(60, 240),
             keys: random.between(1, 12),
         };
         let pacing = Pacing {
@@ -129,8 +129,18 @@ impl Scenario {
             checkpoint_timeout: if random.one_in(4) { random.between(60, 200) as i64 } else { 2_000 },
             window: random.between(1, 5),
         };
-        let faults = (0..random.below(6)).map(|_| Self::fault(&mut random)).collect();
-        let put_failures = if random.one_in(3) { random.between(8, 40) } else { 0 };
+        let mut faults = Vec::new();
+        for _ in 0..random.below(6) {
+            let fault = Self::fault(&mut random);
+            faults.push(fault);
+            if fault.kind != FaultKind::Savepoint && random.one_in(2) {
+                // The successor is hit while it begins.
+                let points = [Point::Restore, Point::Recommit, Point::Anywhere];
+                let point = points[random.below(points.len() as u64) as usize];
+                faults.push(Fault { point, after: random.below(40), kind: FaultKind::Crash, workers: random.between(1, 4) as u32 });
+            }
+        }
+        let put_failures = if random.one_in(2) { random.between(8, 40) } else { 0 };
         let workers = random.between(1, 4) as u32;
         Self { seed, shape, content, workers, pacing, faults, put_failures, bug: None }
     }
@@ -142,17 +152,14 @@ impl Scenario {
             3 | 4 => FaultKind::Zombie,
             _ => FaultKind::Crash,
         };
-        let point = Point::ALL[random.below(Point::ALL.len() as u64) as usize];
-        Fault { point, after: random.below(1_500), kind, workers: random.between(1, 4) as u32 }
-    }
-
-    /// The same job and input on one worker, without a fault: what the output is compared with.
-    pub fn reference(&self) -> Self {
-        Self { workers: 1, faults: Vec::new(), put_failures: 0, bug: None, ..self.clone() }
+        // A generation that begins is hit by what follows a fault.
+        let points = [Point::Anywhere, Point::Upload, Point::Publish, Point::Noticed, Point::Commit, Point::Draining];
+        let point = points[random.below(points.len() as u64) as usize];
+        Fault { point, after: random.below(500), kind, workers: random.between(1, 4) as u32 }
     }
 
     /// The one line that runs it again.
     pub fn repeat(&self) -> String {
-        format!("RHEOS_SIM_SEED={} cargo test -p rheos-dataflow --test it simulation", self.seed)
+        format!("RHEOS_SIM_SEED={} cargo test -p rheos-dataflow --test it simulation -- seeds", self.seed)
     }
 }

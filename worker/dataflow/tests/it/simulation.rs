@@ -1,27 +1,92 @@
-//! Seeds: one run each, compared with the same job without faults.
+//! Whole jobs with faults: every seed's output is what a plain computation says.
+//!
+//! `RHEOS_SIM_SEED=n` runs one seed and tells about it; `RHEOS_SIM_SEEDS=n` runs that many.
 
-use rheos_dataflow::sim::check;
-use rheos_dataflow::sim::scenario::Scenario;
+use std::collections::BTreeMap;
+
+use rheos_dataflow::sim::jobs::Shape;
+use rheos_dataflow::sim::scenario::{Fault, FaultKind, PlantedBug, Point, Scenario};
+use rheos_dataflow::sim::{Outcome, check, run};
+
+/// Seeds of an ordinary run.
+const SEEDS: u64 = 600;
+/// Seeds within which each planted bug must be seen.
+const SEEDS_TO_SEE_A_BUG: u64 = 100;
+/// Distance between the steps at which the sweep crashes a job.
+const SWEEP_STRIDE: u64 = 9;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok())
+}
 
 #[test]
 fn seeds() {
-    let mut failures = Vec::new();
-    let only: Option<u64> = std::env::var("RHEOS_SIM_SEED").ok().and_then(|s| s.parse().ok());
-    for seed in only.map_or(0..300, |s| s..s + 1) {
+    if let Some(seed) = number("RHEOS_SIM_SEED") {
         let scenario = Scenario::draw(seed);
-        let shape = scenario.shape;
-        let start = std::time::Instant::now();
-        match std::panic::catch_unwind(|| check(&scenario)).unwrap_or_else(|_| Err(format!("{seed} panicked"))) {
-            Ok(o) => eprintln!(
-                "{seed} {shape:?} {:?} {:?}",
-                (o.steps, o.generations, o.checkpoints, o.abandoned, o.repeated_commits, o.faults),
-                start.elapsed()
-            ),
-            Err(e) => {
-                eprintln!("{seed} {shape:?} FAILED {e}");
-                failures.push(seed)
-            }
+        let outcome = check(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+        eprintln!("{scenario:#?}\n{outcome:#?}");
+        return;
+    }
+    let seeds = number("RHEOS_SIM_SEEDS").unwrap_or(SEEDS);
+    let mut total = Outcome::default();
+    for seed in 0..seeds {
+        let outcome = check(&Scenario::draw(seed)).unwrap_or_else(|failure| panic!("{failure}"));
+        total.steps += outcome.steps;
+        total.generations += outcome.generations;
+        total.checkpoints += outcome.checkpoints;
+        total.abandoned += outcome.abandoned;
+        total.repeated_commits += outcome.repeated_commits;
+        for (fault, times) in outcome.faults {
+            *total.faults.entry(fault).or_default() += times;
         }
     }
-    assert!(failures.is_empty(), "{failures:?}");
+    eprintln!("{seeds} seeds: {total:?}");
+    // A fault that never happens proves nothing.
+    for point in Point::ALL {
+        let crashes = total.faults.get(&(point, FaultKind::Crash)).copied().unwrap_or(0);
+        assert!(crashes * 100 >= seeds, "only {crashes} crashes at {point:?} in {seeds} seeds");
+    }
+    assert!(total.abandoned * 4 >= seeds && total.repeated_commits * 2 >= seeds, "{total:?}");
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in 0..20 {
+        let scenario = Scenario::draw(seed * 31);
+        assert_eq!(run(&scenario).unwrap(), run(&scenario).unwrap(), "{}", scenario.repeat());
+    }
+    let traces: std::collections::BTreeSet<u64> = (0..20).map(|seed| run(&Scenario::draw(seed * 9)).unwrap().trace).collect();
+    assert_eq!(traces.len(), 20, "seeds of one shape choose differently");
+}
+
+#[test]
+fn a_crash_at_any_step_changes_nothing() {
+    for (n, shape) in (0..).zip(Shape::ALL) {
+        let mut scenario = Scenario { faults: Vec::new(), put_failures: 0, ..Scenario::draw(9_000 + n) };
+        assert_eq!(scenario.shape, shape);
+        let steps = run(&scenario).unwrap().steps.min(1_200);
+        for after in (0..steps).step_by(SWEEP_STRIDE as usize) {
+            let crash = |after: u64| Fault { point: Point::Anywhere, after, kind: FaultKind::Crash, workers: 1 + (after % 4) as u32 };
+            // Every second time once more, soon after.
+            scenario.faults = vec![crash(after), crash(after / 2 % 40)];
+            scenario.faults.truncate(1 + (after % 2) as usize);
+            check(&scenario).unwrap_or_else(|failure| panic!("crash at step {after}: {failure}"));
+        }
+    }
+}
+
+#[test]
+fn every_planted_bug_is_seen() {
+    let mut seen = BTreeMap::new();
+    for bug in PlantedBug::ALL {
+        let found = (0..SEEDS_TO_SEE_A_BUG).find_map(|seed| {
+            let scenario = Scenario { bug: Some(bug), ..Scenario::draw(seed) };
+            let failure = check(&scenario).err()?;
+            Some((seed, failure.lines().next().unwrap_or_default().to_string()))
+        });
+        let (seed, failure) = found.unwrap_or_else(|| panic!("{bug:?} is not seen in {SEEDS_TO_SEE_A_BUG} seeds"));
+        seen.insert(format!("{bug:?}"), seed);
+        eprintln!("{bug:?}: seed {seed}: {failure}");
+    }
+    assert_eq!(seen.len(), PlantedBug::ALL.len());
 }
