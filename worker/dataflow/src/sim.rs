@@ -127,15 +127,16 @@ impl<'a> World<'a> {
         let mut random = Random::new(scenario.seed ^ 0x5eed);
         let job = SimJob::new(scenario.shape, scenario.content)?;
         let warehouse = SharedWarehouse::default();
-        let delays = Delays::new(random.fork());
+        let delays = Delays::new(random.fork(), scenario.store_rests);
+        let commit_delays = Delays::new(random.fork(), scenario.commit_rests);
         let mut connectors = Connectors::default();
         for (id, content) in &job.sources {
-            let source = SimSource { content: *content, chance: Delays::new(random.fork()), batch_rows: None };
+            let source = SimSource { content: *content, chance: Delays::new(random.fork(), 0), batch_rows: None };
             connectors.sources.insert(id.clone(), Arc::new(source) as Arc<dyn Source>);
         }
         for id in &job.sinks {
             let copies = scenario.bug == Some(PlantedBug::CopyOnRepeat);
-            let sink = SimSink { id: id.clone(), warehouse: Arc::clone(&warehouse), delays: delays.clone(), copies };
+            let sink = SimSink { id: id.clone(), warehouse: Arc::clone(&warehouse), delays: commit_delays.clone(), copies };
             connectors.sinks.insert(id.clone(), Arc::new(sink) as Arc<dyn Sink>);
         }
         let objects = Arc::new(MemoryStore::new());

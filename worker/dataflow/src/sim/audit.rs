@@ -2,6 +2,7 @@
 //! its epochs fall, and everything that its records name is there and whole.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rheos_checkpoint::codec;
 use rheos_checkpoint::manifest::Manifest;
@@ -21,8 +22,8 @@ fn broken(message: impl std::fmt::Display) -> DataflowError {
     DataflowError::new("checkpoint store", ErrorKind::Bug, message)
 }
 
-fn read(store: &std::sync::Arc<MemoryStore>, path: &str) -> Result<bytes::Bytes> {
-    let (store, at) = (std::sync::Arc::clone(store), ObjectPath::parse(path).map_err(broken)?);
+fn read(store: &Arc<MemoryStore>, path: &str) -> Result<bytes::Bytes> {
+    let (store, at) = (Arc::clone(store), ObjectPath::parse(path).map_err(broken)?);
     let read = Io::new(async move { store.get(&at, LIMIT).await }).poll();
     match read {
         Some(Ok(object)) => Ok(object.bytes),
@@ -31,31 +32,38 @@ fn read(store: &std::sync::Arc<MemoryStore>, path: &str) -> Result<bytes::Bytes>
     }
 }
 
-/// Checks the log and all that it names.
-pub(super) fn log(store: &std::sync::Arc<MemoryStore>) -> Result<()> {
-    let paths = store.paths();
-    let mut last: Option<Record> = None;
-    let mut checked = BTreeSet::new();
-    for path in paths.iter().filter(|path| path.contains("/log/")) {
-        let record: Record = codec::decode(path, &read(store, path)?).map_err(broken)?;
-        if let Some(last) = &last
-            && (record.seq != last.seq + 1 || record.generation < last.generation || record.epoch < last.epoch)
-        {
-            return Err(broken(format!("record {record:?} follows {last:?}")));
-        }
-        let root = path.split("/log/").next().unwrap_or_default();
-        if let Some(manifest) = &record.manifest
-            && checked.insert(manifest.path.clone())
-        {
-            let path = format!("{root}/{}", manifest.path);
-            let manifest: Manifest = codec::decode(&path, &read(store, &path)?).map_err(broken)?;
-            let files = manifest.operators.values().flat_map(|operator| operator.tables.values().flatten());
-            for file in files.filter(|file| checked.insert(file.path.clone())) {
-                let path = format!("{root}/{}", file.path);
-                state_file::read_whole(&path, &read(store, &path)?).map_err(broken)?;
+/// Checks the log and all that the last generation's records name.
+///
+/// Older records may name what is gone: a zombie can write one at a number that retention has freed. It gets no permit
+/// for it, and nobody looks at it.
+pub(super) fn log(store: &Arc<MemoryStore>) -> Result<()> {
+    let mut records: Vec<(String, Record)> = Vec::new();
+    for path in store.paths().into_iter().filter(|path| path.contains("/log/")) {
+        let record: Record = codec::decode(&path, &read(store, &path)?).map_err(broken)?;
+        if let Some((_, last)) = records.last() {
+            let in_order = record.generation > last.generation || (record.generation == last.generation && record.epoch >= last.epoch);
+            if record.seq != last.seq + 1 || !in_order {
+                return Err(broken(format!("record {record:?} follows {last:?}")));
             }
         }
-        last = Some(record);
+        records.push((path, record));
     }
-    last.map(|_| ()).ok_or_else(|| broken("the log is empty"))
+    let Some(newest) = records.last().map(|(_, record)| record.generation) else { return Err(broken("the log is empty")) };
+    for (path, record) in records.iter().filter(|(_, record)| record.generation == newest) {
+        whole(store, path, record).map_err(|e| broken(format!("record {} of generation {newest}: {}", record.seq, e.message)))?;
+    }
+    Ok(())
+}
+
+/// Everything that a record names is there, as it was written.
+fn whole(store: &Arc<MemoryStore>, path: &str, record: &Record) -> Result<()> {
+    let root = path.split("/log/").next().unwrap_or_default();
+    let Some(manifest) = &record.manifest else { return Ok(()) };
+    let path = format!("{root}/{}", manifest.path);
+    let manifest: Manifest = codec::decode(&path, &read(store, &path)?).map_err(broken)?;
+    let files = manifest.operators.values().flat_map(|operator| operator.tables.values().flatten());
+    for path in files.map(|file| format!("{root}/{}", file.path)).collect::<BTreeSet<_>>() {
+        state_file::read_whole(&path, &read(store, &path)?).map_err(broken)?;
+    }
+    Ok(())
 }

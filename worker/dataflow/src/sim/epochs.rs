@@ -111,7 +111,7 @@ impl Epochs {
     fn connectors(&self, job: &SimJob, gate: &Gate, outputs: &Arc<Mutex<Outputs>>, random: &mut Random) -> Connectors {
         let mut connectors = Connectors::default();
         for (id, content) in &job.sources {
-            let rows = SimSource { content: *content, chance: Delays::new(random.fork()), batch_rows: None };
+            let rows = SimSource { content: *content, chance: Delays::new(random.fork(), 0), batch_rows: None };
             let source = GatedSource { id: id.clone(), rows, gate: gate.clone() };
             connectors.sources.insert(id.clone(), Arc::new(source));
         }

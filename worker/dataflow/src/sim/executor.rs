@@ -26,22 +26,26 @@ impl<T> Io<T> {
 /// Makes I/O take its time: each call rests a random number of polls before and after its effect, so that a crash can
 /// come before it, after it, and after it but before anybody heard.
 #[derive(Debug, Clone)]
-pub(super) struct Delays(Arc<Mutex<Random>>);
+pub(super) struct Delays {
+    random: Arc<Mutex<Random>>,
+    longest: u64,
+}
 
 impl Delays {
-    pub(super) fn new(random: Random) -> Self {
-        Self(Arc::new(Mutex::new(random)))
+    /// Rests of at most `longest` polls.
+    pub(super) fn new(random: Random, longest: u64) -> Self {
+        Self { random: Arc::new(Mutex::new(random)), longest }
     }
 
-    /// Rests for a few polls.
+    /// Rests for some polls.
     pub(super) async fn rest(&self) {
-        let polls = self.draw(4);
+        let polls = self.draw(self.longest + 1);
         Rest(polls).await;
     }
 
     /// A number below `bound`.
     pub(super) fn draw(&self, bound: u64) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).below(bound)
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).below(bound)
     }
 }
 

@@ -107,6 +107,10 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// One in so many puts of the checkpoint store fails; 0: none.
     pub put_failures: u64,
+    /// Longest wait of a call on the store, polls.
+    pub store_rests: u64,
+    /// Longest wait of a sink before each thing it commits, polls.
+    pub commit_rests: u64,
     /// A defect, to see it found.
     pub bug: Option<PlantedBug>,
 }
@@ -119,7 +123,7 @@ impl Scenario {
         let content = Content {
             seed: random.next(),
             splits: random.between(1, 4) as u32,
-            rows: random.between(60, 240),
+            rows: random.between(60, 400),
             keys: random.between(1, 12),
         };
         let pacing = Pacing {
@@ -142,7 +146,9 @@ impl Scenario {
         }
         let put_failures = if random.one_in(2) { random.between(8, 40) } else { 0 };
         let workers = random.between(1, 4) as u32;
-        Self { seed, shape, content, workers, pacing, faults, put_failures, bug: None }
+        let store_rests = *random.pick(&[2, 4, 16]).unwrap_or(&4);
+        let commit_rests = *random.pick(&[2, 16, 128]).unwrap_or(&4);
+        Self { seed, shape, content, workers, pacing, faults, put_failures, store_rests, commit_rests, bug: None }
     }
 
     fn fault(random: &mut Random) -> Fault {
@@ -155,7 +161,7 @@ impl Scenario {
         // A generation that begins is hit by what follows a fault.
         let points = [Point::Anywhere, Point::Upload, Point::Publish, Point::Noticed, Point::Commit, Point::Draining];
         let point = points[random.below(points.len() as u64) as usize];
-        Fault { point, after: random.below(500), kind, workers: random.between(1, 4) as u32 }
+        Fault { point, after: random.below(800), kind, workers: random.between(1, 4) as u32 }
     }
 
     /// The one line that runs it again.
