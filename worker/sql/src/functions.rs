@@ -143,6 +143,17 @@ impl<'a, T: ArrowPrimitiveType> Values<'a, T> {
         }
     }
 
+    /// Applies a function that cannot fail on any value; slots of nulls are computed too, which is faster than asking.
+    pub(crate) fn map<O: ArrowPrimitiveType>(&self, rows: usize, f: impl Fn(T::Native) -> O::Native) -> PrimitiveArray<O> {
+        match self {
+            Self::One(value) => {
+                let value = value.map(f);
+                values(rows, |_| value)
+            }
+            Self::Many(array) => array.unary(f),
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, row: usize) -> Option<T::Native> {
         match self {

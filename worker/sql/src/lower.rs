@@ -162,6 +162,12 @@ impl Lowering<'_> {
     fn calc(&mut self, rel: &Rel, input: &Arc<Rel>, filter: Option<&Expr>, project: &[Expr]) -> Result<NodeIndex> {
         let below = self.node(input)?;
         let schema = self.schema(below);
+        if let (Some(filter), Op::Scan(_)) = (filter, &input.op)
+            && source::copies_unused_text(&schema, project)
+            && let Some(extracted) = optimize::share::extract(input, filter, project, rel)
+        {
+            return self.node(&extracted);
+        }
         if let (None, true) = (filter, is_identity(rel, project, &schema)) {
             return Ok(below);
         }

@@ -4,6 +4,8 @@
 //! merged when that would compute an expression twice, so shared expressions of views are computed once and merging
 //! never grows a plan.
 
+pub(crate) mod share;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,10 +23,10 @@ const MAX_EXPR_HEIGHT: usize = 200;
 
 type Names = BTreeSet<String>;
 
-/// Removes what does not reach the output, then merges.
+/// Removes what does not reach the output, merges, then takes out what is computed twice.
 pub(crate) fn optimize(rel: &Arc<Rel>) -> Arc<Rel> {
     let all = rel.columns.iter().map(|column| column.name.clone()).collect();
-    merge(&prune(rel, &all))
+    share::share(&merge(&prune(rel, &all)))
 }
 
 fn add_used(expr: &Expr, names: &mut Names) {
@@ -78,7 +80,7 @@ fn aggregate_input<'a>(columns: impl IntoIterator<Item = &'a String>, calls: &[C
 }
 
 /// The same operator over another input with the columns it needs.
-fn with_input(rel: &Rel, input: Arc<Rel>) -> Arc<Rel> {
+pub(super) fn with_input(rel: &Rel, input: Arc<Rel>) -> Arc<Rel> {
     let op = match &rel.op {
         Op::Scan(table) => Op::Scan(Arc::clone(table)),
         Op::Calc { filter, project, .. } => Op::Calc { input, filter: filter.clone(), project: project.clone() },

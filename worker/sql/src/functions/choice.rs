@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType,
@@ -14,7 +15,7 @@ use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::{ColumnarValue, Expr, Operator};
 
 use crate::coerce::Typed;
-use crate::functions::{Text, Values, call, row, slices, values};
+use crate::functions::{Text, Values, call, row, slices};
 
 /// Name of the function; its arguments are condition and value of each branch, and the value otherwise.
 pub(crate) const CASE: &str = "case";
@@ -109,6 +110,22 @@ fn pick(args: &[ColumnarValue], rows: usize, ty: &DataType) -> Result<ArrayRef> 
 
 fn gather<T: ArrowPrimitiveType>(sources: &[&ColumnarValue], choice: &[u8], ty: &DataType) -> Result<ArrayRef> {
     let sources = sources.iter().map(|source| Values::<T>::of(source)).collect::<Result<Vec<_>>>()?;
-    let picked: PrimitiveArray<T> = values(choice.len(), |row| sources[usize::from(choice[row])].get(row));
-    Ok(Arc::new(picked.with_data_type(ty.clone())))
+    // Values and validity one after the other: both loops are free of branches on nulls.
+    let picked = choice.iter().enumerate().map(|(row, branch)| match &sources[usize::from(*branch)] {
+        Values::One(value) => value.unwrap_or_default(),
+        Values::Many(array) => array.value(row),
+    });
+    let picked: ScalarBuffer<T::Native> = picked.collect();
+    let may_be_null = sources.iter().any(|source| match source {
+        Values::One(value) => value.is_none(),
+        Values::Many(array) => array.null_count() > 0,
+    });
+    let nulls = may_be_null.then(|| {
+        let valid = |row: usize| match &sources[usize::from(choice[row])] {
+            Values::One(value) => value.is_some(),
+            Values::Many(array) => array.is_valid(row),
+        };
+        NullBuffer::new(BooleanBuffer::collect_bool(choice.len(), valid))
+    });
+    Ok(Arc::new(PrimitiveArray::<T>::new(picked, nulls).with_data_type(ty.clone())))
 }

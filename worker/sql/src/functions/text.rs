@@ -440,13 +440,12 @@ fn split_index(args: Args<'_>) -> Result<Typed, String> {
 /// The part between one-byte delimiters; bytes of one character never equal an ASCII delimiter.
 #[inline]
 fn part(text: &str, delimiter: u8, index: usize) -> Option<&str> {
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for _ in 0..index {
-        start += bytes[start..].iter().position(|byte| *byte == delimiter)? + 1;
-    }
-    let end = bytes[start..].iter().position(|byte| *byte == delimiter).map_or(bytes.len(), |length| start + length);
-    text.get(start..end)
+    let mut found = memchr::memchr_iter(delimiter, text.as_bytes());
+    let start = match index.checked_sub(1) {
+        None => 0,
+        Some(before) => found.nth(before)? + 1,
+    };
+    text.get(start..found.next().unwrap_or(text.len()))
 }
 
 fn compile(pattern: &str) -> Result<Regex, String> {

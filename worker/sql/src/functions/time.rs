@@ -21,6 +21,8 @@ pub(crate) use pattern::Pattern;
 
 /// Name of `time + interval`.
 pub(crate) const SHIFT: &str = "shift";
+/// Months that a time is shifted by, at most: a billion years.
+const MAX_MONTHS: i64 = 12_000_000_000;
 /// Milliseconds of a day.
 pub(crate) const DAY_MS: i64 = 86_400_000;
 
@@ -170,17 +172,17 @@ impl Unit {
     fn floor(self, millis: i64) -> i64 {
         let day = millis.div_euclid(DAY_MS);
         match self {
-            Self::Week => (day - (day + 4).rem_euclid(7)) * DAY_MS,
-            Self::Year => days(civil(day).0, 1, 1) * DAY_MS,
+            Self::Week => (day - (day + 4).rem_euclid(7)).wrapping_mul(DAY_MS),
+            Self::Year => days(civil(day).0, 1, 1).wrapping_mul(DAY_MS),
             Self::Quarter => {
                 let (year, month, _) = civil(day);
-                days(year, (month - 1) / 3 * 3 + 1, 1) * DAY_MS
+                days(year, (month - 1) / 3 * 3 + 1, 1).wrapping_mul(DAY_MS)
             }
             Self::Month => {
                 let (year, month, _) = civil(day);
-                days(year, month, 1) * DAY_MS
+                days(year, month, 1).wrapping_mul(DAY_MS)
             }
-            _ => self.millis().map_or(millis, |unit| millis - millis.rem_euclid(unit)),
+            _ => self.millis().map_or(millis, |unit| millis.wrapping_sub(millis.rem_euclid(unit))),
         }
     }
 
@@ -223,8 +225,10 @@ pub(crate) fn extract(unit: Unit, time: Typed) -> Result<Typed, String> {
     }
     let name = format!("extract_{}", unit.name().to_lowercase());
     Ok(call(&name, vec![time.expr], DataType::Int64, move |args, rows| {
-        let time = Instants::of(&args[0])?;
-        Ok(Arc::new(values::<Int64Type>(rows, |row| time.millis(row).map(|millis| unit.extract(millis)))))
+        Ok(Arc::new(match Instants::of(&args[0])? {
+            Instants::Millis(time) => time.map::<Int64Type>(rows, |millis| unit.extract(millis)),
+            time => values(rows, |row| time.millis(row).map(|millis| unit.extract(millis))),
+        }))
     }))
 }
 
@@ -242,7 +246,7 @@ pub(crate) fn round(time: Typed, unit: Unit, up: bool) -> Result<Typed, String> 
         }
         match unit.months() {
             Some(months) => add_months(floor, months),
-            None => floor + unit.millis().unwrap_or(0),
+            None => floor.wrapping_add(unit.millis().unwrap_or(0)),
         }
     }))
 }
@@ -252,6 +256,9 @@ fn map_millis(name: &str, args: Vec<Expr>, ty: DataType, f: impl Fn(i64) -> i64 
     let result = ty.clone();
     call(name, args, ty, move |args, rows| {
         let time = Instants::of(&args[0])?;
+        if let (DataType::Timestamp(TimeUnit::Millisecond, zone), Instants::Millis(time)) = (&result, &time) {
+            return Ok(Arc::new(time.map::<TimestampMillisecondType>(rows, &f).with_timezone_opt(zone.clone())));
+        }
         Ok(match &result {
             DataType::Timestamp(TimeUnit::Microsecond, zone) => {
                 let array = values::<TimestampMicrosecondType>(rows, |row| {
@@ -273,9 +280,9 @@ fn map_millis(name: &str, args: Vec<Expr>, ty: DataType, f: impl Fn(i64) -> i64 
 
 fn add_months(millis: i64, months: i64) -> i64 {
     let (year, month, day) = civil(millis.div_euclid(DAY_MS));
-    let total = year * 12 + month - 1 + months;
+    let total = year * 12 + month - 1 + months.clamp(-MAX_MONTHS, MAX_MONTHS);
     let (year, month) = (total.div_euclid(12), total.rem_euclid(12) + 1);
-    days(year, month, day.min(days_of_month(year, month))) * DAY_MS + millis.rem_euclid(DAY_MS)
+    days(year, month, day.min(days_of_month(year, month))).wrapping_mul(DAY_MS).wrapping_add(millis.rem_euclid(DAY_MS))
 }
 
 /// `time + INTERVAL`, with the interval's milliseconds or months constant; the interval is an argument, so that two
@@ -365,7 +372,7 @@ pub(crate) fn difference(unit: Unit, from: Typed, to: Typed) -> Result<Typed, St
         let between = |row| {
             let (from, to) = (from.millis(row)?, to.millis(row)?);
             Some(match (length, months) {
-                (Some(length), _) => (to - from) / length,
+                (Some(length), _) => to.wrapping_sub(from) / length,
                 (_, months) => months_between(from, to) / months.unwrap_or(1),
             } as i32)
         };

@@ -16,6 +16,24 @@ use crate::lower::{Compiler, internal};
 use crate::rel::{self, Op, Rel};
 use crate::types;
 
+/// Whether filtering rows of `schema` for these expressions would copy strings inside of rows that nobody reads.
+pub(super) fn copies_unused_text(schema: &Schema, project: &[Expr]) -> bool {
+    let mut used = Paths::new();
+    project.iter().for_each(|expr| paths(expr, &mut used));
+    schema.fields().iter().any(|field| {
+        let is_read = used.iter().any(|path| path[0] == *field.name());
+        let texts = |field: &Arc<Field>| text_fields(field.data_type());
+        is_read && pruned(field, &used, 0).is_some_and(|kept| texts(&kept) < texts(field))
+    })
+}
+
+fn text_fields(ty: &DataType) -> usize {
+    match ty {
+        DataType::Struct(fields) => fields.iter().map(|field| text_fields(field.data_type())).sum(),
+        ty => usize::from(matches!(ty, DataType::Utf8 | DataType::Binary) || ty.is_nested()),
+    }
+}
+
 /// Flink's option for idle splits.
 const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 

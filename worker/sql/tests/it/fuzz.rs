@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use rheos_sql::{PlanOptions, explain, plan};
 
+use crate::support::check_operators;
+
 const GOOD: &str = "CREATE TABLE t (k STRING, v INT, r ROW<a INT, b ROW<c STRING>>, ts AS TO_TIMESTAMP_LTZ(l, 3), l BIGINT, WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) \
     WITH ('connector' = 'datagen') ; CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print') ; \
     CREATE VIEW w AS SELECT k, r.b.c AS c, CASE WHEN v > 1 THEN v ELSE 2 END AS v, ts FROM t WHERE k LIKE 'a%' ; \
@@ -113,7 +115,8 @@ fn survives(sql: &str) {
     for pushdown in [true, false] {
         if let Ok(planned) = plan(sql, &PlanOptions { pushdown, ..PlanOptions::default() }) {
             planned.graph.validate().unwrap();
-            explain(&planned);
+            check_operators(&planned.graph);
+            assert!(!explain(&planned).is_empty());
         }
     }
 }

@@ -92,8 +92,9 @@ fn q14_computes() {
         "q14",
         expect![[r#"
             sink:nexmark_q14  sink nexmark_q14 (blackhole)
-              calc:datagen:884ea47a  bid.auction AS auction, bid.bidder AS bidder, MULTIPLY(0.908, bid.price) AS price, CASE WHEN (EXTRACT_HOUR(dateTime) >= 8) AND (EXTRACT_HOUR(dateTime) <= 18) THEN 'dayTime' WHEN (EXTRACT_HOUR(dateTime) <… AS bidTimeType, dateTime, bid.extra AS extra WHERE (event_type = 2) AND ((MULTIPLY(0.908, bid.price) > 1000000.000) AND (MULTIPLY(0.908, bid.price) < 50000000.000))
-                source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+              calc:datagen:0051f4b2  bid.auction AS auction, bid.bidder AS bidder, shared AS price, CASE WHEN (shared0 >= 8) AND (shared0 <= 18) THEN 'dayTime' WHEN (shared0 <= 6) OR (shared0 >= 20) THEN 'nightTime' ELSE… AS bidTimeType, dateTime, bid.extra AS extra WHERE (shared > 1000000.000) AND (shared < 50000000.000)
+                calc:datagen:d6401ef7  MULTIPLY(0.908, bid.price) AS shared, bid.auction, bid.bidder, EXTRACT_HOUR(dateTime) AS shared0, dateTime, bid.extra WHERE event_type = 2
+                  source:datagen  source datagen (nexmark): event_type, person{dateTime}, auction{dateTime}, bid{auction, bidder, price, dateTime, extra}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
         "#]],
     );
 }
@@ -159,4 +160,16 @@ fn without_pushdown_the_source_delivers_every_column() {
     let OperatorSpec::Source(source) = &planned.graph.nodes[0].spec else { panic!("the source comes first") };
     assert_eq!(source.physical, source.declared);
     assert_eq!(planned.graph.nodes[0].schema.fields().len(), 4, "computed columns that nobody reads stay out");
+}
+
+#[test]
+fn a_filter_does_not_copy_strings_that_nobody_reads() {
+    let options = PlanOptions { pushdown: false, ..PlanOptions::default() };
+    let text = rheos_sql::explain(&plan(&script("q1"), &options).unwrap());
+    expect![[r#"
+        sink:nexmark_q1  sink nexmark_q1 (blackhole)
+          calc:datagen:30802c9f  bid.auction AS auction, bid.bidder AS bidder, MULTIPLY(0.908, bid.price) AS price, dateTime, bid.extra AS extra WHERE event_type = 2
+            calc:datagen:feb06c14  event_type, bid.auction, bid.bidder, bid.price, dateTime, bid.extra
+              source:datagen  source datagen (nexmark): event_type, person{id, name, emailAddress, creditCard, city, state, dateTime, extra}, auction{id, itemName, description, initialBid, reserve, dateTime, expires, seller, category, extra}, bid{auction, bidder, price, channel, url, dateTime, extra}, dateTime AS CASE WHEN event_type = 0 THEN person.dateTime WHEN event_type = 1 THEN auction.dateTime ELSE bid.dateTime END
+    "#]].assert_eq(&text);
 }

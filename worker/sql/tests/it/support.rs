@@ -2,13 +2,29 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use rheos_dataflow::graph::{DataflowGraph, OperatorSpec};
+use rheos_dataflow::key_group::Subtask;
 use rheos_sql::{PlanOptions, Planned, explain, plan};
 
 /// Plans a script that must be valid.
 pub(crate) fn planned(sql: &str) -> Planned {
     let planned = plan(sql, &PlanOptions::default()).unwrap_or_else(|errors| panic!("{}", all(&errors)));
     planned.graph.validate().unwrap();
+    check_operators(&planned.graph);
     planned
+}
+
+/// The engine takes every node: schemas, column numbers and types fit.
+pub(crate) fn check_operators(graph: &DataflowGraph) {
+    let subtask = Subtask { index: 0, workers: 1, groups: 4 };
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.spec, OperatorSpec::Source(_) | OperatorSpec::Sink(_)) {
+            continue;
+        }
+        let inputs: Vec<_> = graph.inputs(index).map(|edge| graph.nodes[edge.from].schema.clone()).collect();
+        if let Err(error) = rheos_dataflow::operators::build(node, &inputs, subtask) {
+            panic!("{}: {error}", node.id);
+        }
+    }
 }
 
 /// The plan of a script as text.

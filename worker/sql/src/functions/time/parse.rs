@@ -47,7 +47,7 @@ pub(crate) fn parse(pattern: &Pattern, text: &str) -> Option<i64> {
         && hour < 24
         && minute < 60
         && second < 60;
-    valid.then(|| days(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + millis)
+    valid.then(|| days(year, month, day).wrapping_mul(DAY_MS) + ((hour * 60 + minute) * 60 + second) * 1_000 + millis)
 }
 
 fn number(rest: &mut &str, most: usize) -> Option<i64> {
