@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use rheos_checkpoint::CommitPermit;
 use rheos_checkpoint::manifest::{Manifest, StateFile};
+use rheos_checkpoint::protocol::carry::Carried;
 use rheos_checkpoint::record::Record;
 use serde::{Deserialize, Serialize};
 
@@ -245,8 +246,8 @@ pub struct Coordinator {
     /// All reports below this have been delivered.
     snapshots: Epoch,
     flight: Option<Flight>,
-    /// In no record that was confirmed yet, in the order of arrival.
-    carried: Vec<Committable>,
+    /// Staged output that no sink has confirmed, by sink and subtask.
+    carried: Carried<(OperatorId, u32), Committable>,
     recommit: Recommit,
     checkpoint_asked: bool,
     savepoints: VecDeque<String>,
@@ -269,6 +270,9 @@ impl Coordinator {
     /// A coordinator about to open the epoch after the restored one.
     pub fn new(pacing: Pacing, job: JobFacts, restored: Restored) -> Self {
         let first = restored.epoch + 1;
+        let recommit = if restored.committables.is_empty() { Recommit::Done } else { Recommit::Needed };
+        let mut carried = Carried::default();
+        restored.committables.into_iter().for_each(|committable| carry(&mut carried, committable));
         Self {
             pacer: Pacer::new(&pacing, restored.wall_time),
             splits: Splits::new(job.sources.keys().cloned(), &restored.splits),
@@ -276,8 +280,8 @@ impl Coordinator {
             progress: first,
             snapshots: first,
             flight: None,
-            recommit: if restored.committables.is_empty() { Recommit::Done } else { Recommit::Needed },
-            carried: restored.committables,
+            recommit,
+            carried,
             checkpoint_asked: false,
             savepoints: VecDeque::new(),
             stop_asked: false,
@@ -300,7 +304,7 @@ impl Coordinator {
         self.take(event, &mut actions);
         if self.recommit == Recommit::Needed {
             self.recommit = Recommit::Running;
-            actions.push(Action::Recommit(self.carried.clone()));
+            actions.push(Action::Recommit(self.carried.all().cloned().collect()));
         }
         self.expire(&mut actions);
         self.publish(&mut actions);
@@ -334,7 +338,7 @@ impl Coordinator {
                 if self.recommit == Recommit::Running {
                     self.recommit = Recommit::Done;
                     // Nothing was ticked yet, so all that is carried is what was committed just now.
-                    self.carried.clear();
+                    self.carried = Carried::default();
                 }
             }
             Event::Savepoint(id) => self.savepoint(id, actions),
@@ -362,8 +366,10 @@ impl Coordinator {
         match report.outcome {
             Ok(mut parts) => {
                 // A late report of an abandoned checkpoint counts here: its output is staged, and staged only once.
-                self.confirm(report.subtask, &parts.confirmed);
-                self.carry(std::mem::take(&mut parts.committables));
+                for (sink, epoch) in &parts.confirmed {
+                    self.carried.confirm(&(sink.clone(), report.subtask), *epoch);
+                }
+                parts.committables.drain(..).for_each(|committable| carry(&mut self.carried, committable));
                 if let Some(flight) = self.flight.as_mut().filter(|_| current) {
                     flight.reports.insert((report.stage, report.subtask), parts);
                 }
@@ -372,21 +378,6 @@ impl Coordinator {
                 self.abandon(format!("stage {} on worker {}: {reason}", report.stage, report.subtask), actions);
             }
             Err(_) => {}
-        }
-    }
-
-    fn carry(&mut self, committables: Vec<Committable>) {
-        for committable in committables {
-            if !self.carried.contains(&committable) {
-                self.carried.push(committable);
-            }
-        }
-    }
-
-    fn confirm(&mut self, subtask: u32, confirmed: &BTreeMap<OperatorId, Epoch>) {
-        if !confirmed.is_empty() {
-            self.carried
-                .retain(|carried| carried.subtask != subtask || confirmed.get(&carried.sink).is_none_or(|epoch| carried.epoch > *epoch));
         }
     }
 
@@ -434,7 +425,7 @@ impl Coordinator {
         actions.push(Action::Publish(Box::new(Publication {
             epoch: flight.epoch,
             manifest: compose::manifest(&self.job, flight.epoch, flight.wall_time, reports),
-            committables: self.carried.clone(),
+            committables: self.carried.all().cloned().collect(),
             savepoint: flight.savepoint.clone(),
             bytes_written,
             began: flight.began_at,
@@ -537,4 +528,9 @@ impl Coordinator {
             actions.push(Action::WakeAt(at));
         }
     }
+}
+
+fn carry(carried: &mut Carried<(OperatorId, u32), Committable>, committable: Committable) {
+    let writer = (committable.sink.clone(), committable.subtask);
+    carried.add(writer, committable.epoch, [committable]);
 }

@@ -142,7 +142,7 @@ impl<'a> World<'a> {
         let objects = Arc::new(MemoryStore::new());
         let store = SlowStore { objects: Arc::clone(&objects), delays, put_failures: scenario.put_failures };
         let paths = JobPaths::new("simulation", "job", JOB_UID).map_err(|e| DataflowError::new("simulator", ErrorKind::Bug, e))?;
-        let protocol = Protocol::new(Arc::new(store), paths, random.next());
+        let protocol = Protocol::new(Arc::new(store), paths, random.number());
         let plan = Arc::new(ExecutionPlan::cut(job.graph));
         let begin = Io::new(start(protocol.clone(), Arc::clone(&plan), scenario.workers));
         Ok(Self {

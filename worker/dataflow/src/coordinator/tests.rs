@@ -317,7 +317,7 @@ fn what_a_sink_confirmed_is_no_longer_carried() {
         rig.tell(report(stage, subtask, second, SnapshotParts::default()));
     }
     let publication = published(&rig.tell(Event::Snapshots(second + 1))).unwrap();
-    assert_eq!(publication.committables, [committable(1, first), committable(0, second)]);
+    assert_eq!(publication.committables, [committable(0, second), committable(1, first)]);
 }
 
 #[test]
@@ -515,7 +515,7 @@ impl Watch {
                     prop_assert_eq!(publication.committables.len(), self.staged.len());
                     self.publishing = Some(*publication);
                 }
-                Action::Commit(permit) => (0..WORKERS).for_each(|w| drop(self.committed.insert(w, permit.epoch()))),
+                Action::Commit(permit) => self.committed.extend((0..WORKERS).map(|worker| (worker, permit.epoch()))),
                 Action::Abandoned { epoch, .. } => prop_assert_eq!(self.checkpoint.take(), Some(epoch)),
                 Action::End(_) | Action::Fenced => self.ended = true,
                 Action::WakeAt(_) | Action::Recommit(_) | Action::Refused { .. } | Action::StopFailed { .. } => {}

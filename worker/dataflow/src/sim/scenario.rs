@@ -121,7 +121,7 @@ impl Scenario {
         let mut random = Random::new(seed);
         let shape = Shape::ALL[(seed % Shape::ALL.len() as u64) as usize];
         let content = Content {
-            seed: random.next(),
+            seed: random.number(),
             splits: random.between(1, 4) as u32,
             rows: random.between(60, 400),
             keys: random.between(1, 12),

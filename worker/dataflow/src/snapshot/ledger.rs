@@ -70,7 +70,7 @@ impl StateLedger {
     /// When the rows are not what [`codec::encode`] takes.
     pub fn export(&mut self, operator: &OperatorId, table: &str, batches: &[RecordBatch]) -> Result<()> {
         for block in codec::encode(batches)? {
-            let live = vec![u32::from(block.first_group)..u32::from(block.last_group) + 1];
+            let live = std::iter::once(u32::from(block.first_group)..u32::from(block.last_group) + 1).collect();
             self.unwritten.push(Unwritten { operator: operator.clone(), table: table.into(), block, live });
         }
         Ok(())

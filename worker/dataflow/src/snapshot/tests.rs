@@ -93,9 +93,8 @@ fn unsorted_rows_are_refused() {
 fn compaction_lets_every_old_file_go() {
     let operator = OperatorId("op".into());
     let mut ledger = StateLedger::new(0..16, [operator.clone()], None);
-    let mut checkpoint = 0;
     let mut most = 0;
-    for _ in 0..4 * (COMPACT_FILES as u32 + COMPACT_PARTS) {
+    for checkpoint in 0..4 * (COMPACT_FILES as i64 + i64::from(COMPACT_PARTS)) {
         let asked = ledger.compaction();
         let mut rows: Rows = vec![(3, checkpoint, Some(0))];
         for (_, whole) in &asked {
@@ -105,7 +104,6 @@ fn compaction_lets_every_old_file_go() {
         rows.sort();
         ledger.export(&operator, "t", &[batch(&rows)]).unwrap();
         write(&mut ledger, checkpoint);
-        checkpoint += 1;
         most = most.max(ledger.live()[&operator]["t"].len());
     }
     assert!(most <= COMPACT_FILES + COMPACT_PARTS as usize + 1, "{most} files");

@@ -15,22 +15,33 @@ const SEEDS_TO_SEE_A_BUG: u64 = 150;
 /// Distance between the steps at which the sweep crashes a job.
 const SWEEP_STRIDE: u64 = 9;
 
+#[allow(clippy::disallowed_methods, reason = "how a person asks for one seed, or more of them")]
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|value| value.parse().ok())
+}
+
+/// Runs and checks a scenario; what fails ends with the line that repeats it.
+fn passes(scenario: &Scenario) -> Outcome {
+    let repeat = || scenario.repeat();
+    match std::panic::catch_unwind(|| check(scenario)) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => panic!("{failure}"),
+        Err(_) => panic!("the engine panicked, see above\n{}", repeat()),
+    }
 }
 
 #[test]
 fn seeds() {
     if let Some(seed) = number("RHEOS_SIM_SEED") {
         let scenario = Scenario::draw(seed);
-        let outcome = check(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+        let outcome = passes(&scenario);
         eprintln!("{scenario:#?}\n{outcome:#?}");
         return;
     }
     let seeds = number("RHEOS_SIM_SEEDS").unwrap_or(SEEDS);
     let mut total = Outcome::default();
     for seed in 0..seeds {
-        let outcome = check(&Scenario::draw(seed)).unwrap_or_else(|failure| panic!("{failure}"));
+        let outcome = passes(&Scenario::draw(seed));
         total.steps += outcome.steps;
         total.generations += outcome.generations;
         total.checkpoints += outcome.checkpoints;
