@@ -154,7 +154,9 @@ fn explain(error: &serde_saphyr::Error, path: Option<String>) -> ManifestError {
         Error::SerdeMissingField { field, .. } => format!("field {field:?} is missing"),
         other => {
             let text = other.render();
-            text.lines().next().unwrap_or_default().to_owned()
+            let first = text.lines().next().unwrap_or_default();
+            // The place is told once, in front.
+            in_words(first.split(" at line ").next().unwrap_or(first))
         }
     };
     let location = error.location();
@@ -163,6 +165,19 @@ fn explain(error: &serde_saphyr::Error, path: Option<String>) -> ManifestError {
         column: location.map(|location| location.column()),
         path: path.filter(|path| path != "." && !path.is_empty()),
         problem,
+    }
+}
+
+/// The reader's terms as a person says them.
+fn in_words(problem: &str) -> String {
+    if let Some(limit) = problem.strip_prefix("budget breached: ") {
+        return format!("holds more than a manifest may ({limit})");
+    }
+    match problem {
+        "invalid i64" => "expected a whole number".to_owned(),
+        "expected mapping start" => "expected a mapping, written as field: value".to_owned(),
+        "recursion limit exceeded" => format!("is nested deeper than {DEPTH_LIMIT} levels"),
+        other => other.to_owned(),
     }
 }
 
