@@ -119,6 +119,9 @@ impl Handle {
     }
 }
 
+/// Both ends of a queue. Bounded by who sends: engines a report at a time, minting one answer.
+type Channel<T> = (mpsc::UnboundedSender<T>, mpsc::UnboundedReceiver<T>);
+
 /// A supervisor, and the way to it. Nothing happens before [`Supervisor::run`].
 pub struct Supervisor {
     config: Config,
@@ -128,8 +131,8 @@ pub struct Supervisor {
     view: View,
     publish: watch::Sender<Arc<JobView>>,
     requests: mpsc::Receiver<Request>,
-    notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
-    minted: (mpsc::UnboundedSender<Result<Minted, Cause>>, mpsc::UnboundedReceiver<Result<Minted, Cause>>),
+    notices: Channel<Notice>,
+    minted: Channel<Result<Minted, Cause>>,
     inputs: VecDeque<Input>,
     /// Engines of the current generation, by process index.
     engines: BTreeMap<usize, Engine>,

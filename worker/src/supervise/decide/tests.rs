@@ -277,12 +277,12 @@ fn an_engine_that_ended_owes_no_sign_of_life() {
 fn a_savepoint_survives_a_restart_and_is_answered_once() {
     let mut life = life(1, 3);
     up(&mut life, 1, ms(0));
-    let wanted = Action::Send(0, Command::Savepoint { id: "a".into() });
-    assert_eq!(life.handle(Input::Savepoint("a".into()), ms(1)), [wanted.clone()]);
+    let wanted = [Action::Send(0, Command::Savepoint { id: "a".into() })];
+    assert_eq!(life.handle(Input::Savepoint("a".into()), ms(1)), wanted);
     assert_eq!(life.handle(Input::Savepoint("a".into()), ms(2)), []);
     life.handle(exited(0), ms(2_000));
     life.handle(minted(2), ms(2_001));
-    assert_eq!(life.handle(running(0), ms(2_002)), [wanted]);
+    assert_eq!(life.handle(running(0), ms(2_002)), wanted);
     let savepoint = Some(("a".to_owned(), "file:///x".to_owned()));
     life.handle(says(0, Report::CheckpointCompleted { epoch: 1, record: 1, bytes: 1, duration_ms: 1.0, savepoint }), ms(2_003));
     assert_eq!(life.handle(exited(0), ms(4_000)), [Action::Mint], "nothing is owed any more");
