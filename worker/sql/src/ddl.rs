@@ -34,7 +34,7 @@ pub(crate) struct ColumnDef {
 #[derive(Debug)]
 pub(crate) enum ColumnKind {
     Physical { ty: DataType, not_null: bool },
-    Computed(Expr),
+    Computed(Box<Expr>),
 }
 
 #[derive(Debug)]
@@ -103,7 +103,7 @@ fn table_element(parser: &mut Parser, table: &mut TableDef) -> Result<()> {
     }
     let name = syntax_result(parser.parse_identifier())?;
     let kind = if parser.parse_keyword(Keyword::AS) {
-        ColumnKind::Computed(syntax_result(parser.parse_expr())?)
+        ColumnKind::Computed(Box::new(syntax_result(parser.parse_expr())?))
     } else {
         let mut types = TypeParser { parser, open_brackets_closed: 0 };
         let (ty, not_null) = types.parse()?;

@@ -317,11 +317,13 @@ fn indexes(schema: &Schema, names: &[String]) -> Result<Vec<usize>> {
     names.iter().map(|name| index(schema, name)).collect()
 }
 
+/// Whether a Calc gives its input as it is. NOT NULL of a source ends at the Calc: the inputs of a union are alike.
 fn is_identity(rel: &Rel, project: &[Expr], schema: &Schema) -> bool {
     let data = schema.fields().iter().filter(|field| field.name() != KIND_COLUMN);
     project.len() == data.clone().count()
         && project.iter().zip(&rel.columns).zip(data).all(|((expr, column), field)| {
-            column.name == *field.name() && matches!(expr, Expr::Column(reference) if reference.name == column.name)
+            let same = matches!(expr, Expr::Column(reference) if reference.name == column.name);
+            same && column.name == *field.name() && field.is_nullable()
         })
 }
 

@@ -19,7 +19,7 @@ const PARSER_RECURSION_LIMIT: usize = 2 * MAX_NESTING;
 /// A statement of a script.
 #[derive(Debug)]
 pub(crate) enum Statement {
-    CreateTable(TableDef),
+    CreateTable(Box<TableDef>),
     CreateView { name: Ident, columns: Vec<Ident>, query: Box<Query> },
     Insert { table: Ident, columns: Vec<Ident>, query: Box<Query> },
 }
@@ -75,7 +75,7 @@ pub(crate) fn parse(chunk: &Chunk) -> Result<Option<Statement>> {
     let statement = if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE])
         || parser.parse_keywords(&[Keyword::CREATE, Keyword::TEMPORARY, Keyword::TABLE])
     {
-        Statement::CreateTable(ddl::parse_table(&mut parser)?)
+        Statement::CreateTable(Box::new(ddl::parse_table(&mut parser)?))
     } else if parser.parse_keywords(&[Keyword::CREATE, Keyword::VIEW])
         || parser.parse_keywords(&[Keyword::CREATE, Keyword::TEMPORARY, Keyword::VIEW])
     {

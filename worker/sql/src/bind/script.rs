@@ -49,7 +49,7 @@ impl Script {
             Statement::CreateTable(def) => {
                 let name = def.name.clone();
                 self.declare(&name)?;
-                let table = table(def)?;
+                let table = table(*def)?;
                 self.catalog.relations.insert(name.value, Relation::Table(Arc::new(table)));
                 Ok(())
             }

@@ -116,7 +116,8 @@ fn a_window_function_alone_assigns() {
             sink:o  sink o (print)
               calc:orders:b8d722c5  id, window_end AS e WHERE name = 'x'
                 window-assign:orders:6f723b81  TUMBLE 1min offset 5s on ts
-                  source:orders  source orders (datagen): id, name, ts, watermark ts - 5s
+                  calc:orders:6804a0fa  id, name, ts
+                    source:orders  source orders (datagen): id, name, ts, watermark ts - 5s
         "#]],
     );
 }
@@ -184,7 +185,8 @@ fn several_inserts_into_one_table_meet_in_a_union() {
         expect![[r#"
             sink:o  sink o (filesystem)
               union:orders:543d2115  union of 3
-                source:orders  source orders (datagen): id, name
+                calc:orders:201457f8  id, name
+                  source:orders  source orders (datagen): id, name
                 calc:orders:b441a87d  1 AS id, name
                   source:orders (see above)
                 calc:orders:26315bff  id, NULL AS name WHERE name IS NULL
