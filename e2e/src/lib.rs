@@ -4,7 +4,9 @@
 
 pub mod bench;
 pub mod flights;
+pub mod gateway;
 pub mod oracle;
 pub mod s3;
 pub mod shapes;
+pub mod storage;
 pub mod worker;

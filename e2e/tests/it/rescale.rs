@@ -60,7 +60,8 @@ fn distinct_counts_go_on_at_2_then_3_then_1_workers() {
 async fn savepoint_then_kill(job: &Job) -> (String, u64) {
     let mut run = job.start();
     let client = run.client().await;
-    run.until_job(&client, "a checkpoint", |job| job.checkpoints.completed > 1).await;
+    let out = job.path("out");
+    run.until("committed output", async || part_files(&out).ok().filter(|files| !files.is_empty())).await;
     client.savepoint(Some("before")).await.expect("a savepoint is taken");
     let savepoint = run
         .until("the savepoint", async || match client.job().await.ok()?.savepoints.get("before")? {

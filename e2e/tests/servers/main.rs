@@ -9,6 +9,9 @@ use std::path::Path;
 #[test]
 fn a_year_of_departures_equals_sqlite() {
     let year = std::env::var("RHEOS_FLIGHTS_CSV").expect("RHEOS_FLIGHTS_CSV names the file: run `cargo xtask servers`");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(rheos_e2e::flights::equals_sqlite(Path::new(&year), 336_776));
+    block_on(rheos_e2e::flights::equals_sqlite(Path::new(&year), 336_776));
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test);
 }

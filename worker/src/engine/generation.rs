@@ -30,7 +30,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const STATS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Runs it. Everything is committed and told when it returns.
-pub(super) fn run(prepared: &Arc<Prepared>, start: &Start, listener: &TcpListener, reports: &Reports, remote: &Remote, mut clock: Clock) -> Result<()> {
+pub(super) fn run(
+    prepared: &Arc<Prepared>,
+    start: &Start,
+    listener: &TcpListener,
+    reports: &Reports,
+    remote: &Remote,
+    mut clock: Clock,
+) -> Result<()> {
     let runtime = prepared.runtime.handle();
     let workers = local_workers(prepared, start)?;
     let peers = dial(prepared, start, listener)?;

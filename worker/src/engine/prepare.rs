@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use rheos_checkpoint::paths::JobPaths;
 use rheos_checkpoint::Protocol;
+use rheos_checkpoint::paths::JobPaths;
 use rheos_connectors::Environment;
 use rheos_connectors::environment::PrintStream;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
+use rheos_checkpoint::CommitPermit;
 use rheos_checkpoint::manifest::Manifest;
 use rheos_checkpoint::workflow::{Publisher, RestorePoint};
-use rheos_checkpoint::CommitPermit;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::key_group::Subtask;
 use rheos_dataflow::snapshot::restore::{self, FileRead};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use futures::future::try_join_all;
+use rheos_checkpoint::CommitPermit;
 use rheos_checkpoint::manifest::Manifest;
 use rheos_checkpoint::workflow::{ProtocolError, Publisher};
-use rheos_checkpoint::CommitPermit;
 use rheos_dataflow::coordinator::{Publication, PublishFailure};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::snapshot::part::StagePart;

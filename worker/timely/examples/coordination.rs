@@ -119,8 +119,13 @@ fn main() {
         prelude: None,
         watermark: None,
     });
-    let sink =
-        OperatorSpec::Sink(SinkSpec { table: "drop".to_owned(), options: BTreeMap::new(), schema: Arc::clone(&schema), partition_by: Vec::new(), changelog: false });
+    let sink = OperatorSpec::Sink(SinkSpec {
+        table: "drop".to_owned(),
+        options: BTreeMap::new(),
+        schema: Arc::clone(&schema),
+        partition_by: Vec::new(),
+        changelog: false,
+    });
     // A chain; `holders` of its edges, evenly spread, move rows between workers.
     let mut nodes = vec![node("source".to_owned(), source)];
     let mut edges = Vec::new();

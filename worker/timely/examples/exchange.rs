@@ -26,7 +26,8 @@ use rheos_dataflow::stage::Connectors;
 const BATCHES: usize = 16;
 
 fn batch(seed: usize, rows: usize) -> RecordBatch {
-    let ints = |factor: usize| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(|row| ((row + seed * rows) * factor) as i64))) };
+    let ints =
+        |factor: usize| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(|row| ((row + seed * rows) * factor) as i64))) };
     let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("channel-{}", (row * 7 + seed) % 1000))));
     RecordBatch::try_from_iter([("key", ints(1)), ("a", ints(3)), ("b", ints(5)), ("c", ints(7)), ("word", words)]).expect("a batch")
 }
@@ -116,7 +117,13 @@ fn main() {
         prelude: None,
         watermark: None,
     };
-    let sink = SinkSpec { table: "count".to_owned(), options: BTreeMap::new(), schema: Arc::clone(&schema), partition_by: Vec::new(), changelog: false };
+    let sink = SinkSpec {
+        table: "count".to_owned(),
+        options: BTreeMap::new(),
+        schema: Arc::clone(&schema),
+        partition_by: Vec::new(),
+        changelog: false,
+    };
     let plan = ExecutionPlan::cut(DataflowGraph {
         nodes: vec![node("source", OperatorSpec::Source(source)), node("sink", OperatorSpec::Sink(sink))],
         edges: vec![Edge { from: 0, to: 1, port: 0, exchange: Exchange::HashShuffle(vec![0]) }],

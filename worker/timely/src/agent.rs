@@ -51,17 +51,35 @@ pub(crate) enum Order {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Upward {
     Report(SnapshotReport),
-    SourcesFinished { stage: StageIndex, subtask: u32, epoch: Epoch },
+    SourcesFinished {
+        stage: StageIndex,
+        subtask: u32,
+        epoch: Epoch,
+    },
     /// Whether this worker's sources read rows; said when it changes, for each message costs a round of progress.
-    Busy { worker: u32, busy: bool },
+    Busy {
+        worker: u32,
+        busy: bool,
+    },
 }
 
 /// From other threads to the agent.
 pub(crate) enum Mail {
-    Persisted { stage: StageIndex, epoch: Epoch, result: Result<Persisted> },
-    Committed { sinks: Vec<OperatorId>, epoch: Epoch, result: Result<()> },
+    Persisted {
+        stage: StageIndex,
+        epoch: Epoch,
+        result: Result<Persisted>,
+    },
+    Committed {
+        sinks: Vec<OperatorId>,
+        epoch: Epoch,
+        result: Result<()>,
+    },
     /// The last of the local workers to answer sends the pong.
-    Ping { nonce: u64, left: Arc<AtomicUsize> },
+    Ping {
+        nonce: u64,
+        left: Arc<AtomicUsize>,
+    },
 }
 
 /// Orders by worker.

@@ -112,12 +112,7 @@ fn build(
 ) -> Result<Rc<Local>> {
     let index = worker.index() as u32;
     let subtask = Subtask { index, workers: worker.peers() as u32, groups: job.groups };
-    let context = SinkContext {
-        job_uid: job.uid.clone(),
-        generation: job.generation,
-        subtask,
-        delivery: job.delivery,
-    };
+    let context = SinkContext { job_uid: job.uid.clone(), generation: job.generation, subtask, delivery: job.delivery };
     let imports = (job.imports)(index)?;
     let local = Local::new(index, job, Arc::clone(failure));
     let around = Surroundings { plan: &job.plan, local: &local, neighbours, peers: worker.peers() };

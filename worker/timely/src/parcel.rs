@@ -47,9 +47,17 @@ enum Content {
     Watermark(Watermark),
     Rows(RecordBatch),
     /// Encoded for another process; the sum of the lengths is a multiple of [`ALIGNMENT`].
-    Encoded { rows: usize, first: bool, buffers: Vec<Buffer> },
+    Encoded {
+        rows: usize,
+        first: bool,
+        buffers: Vec<Buffer>,
+    },
     /// Came from another process; decoded by the operator that knows the sender's stream.
-    Received { rows: usize, first: bool, bytes: Buffer },
+    Received {
+        rows: usize,
+        first: bool,
+        bytes: Buffer,
+    },
     /// Rows without columns.
     Count(usize),
 }
@@ -256,9 +264,8 @@ impl Unpacker {
     /// # Errors
     /// The bytes are not what the sender's stream should hold.
     pub(crate) fn unpack(&mut self, parcel: Parcel) -> Result<Envelope> {
-        let broken = |what: &dyn std::fmt::Display| {
-            DataflowError::new(format!("exchange from worker {}", parcel.sender), ErrorKind::Bug, what)
-        };
+        let broken =
+            |what: &dyn std::fmt::Display| DataflowError::new(format!("exchange from worker {}", parcel.sender), ErrorKind::Bug, what);
         let payload = match parcel.content {
             Content::Watermark(watermark) => Payload::Watermark(watermark),
             Content::Rows(batch) => Payload::Rows(batch),

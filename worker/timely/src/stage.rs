@@ -94,8 +94,21 @@ pub(crate) fn build<'scope>(
         }
         let ports = capabilities.len();
         let held = BTreeMap::from([(open, capabilities)]);
-        let mut driver =
-            Driver { stage, is_source, task, inlets, outlets, ports, held, closing: false, paused: false, ended: false, reported: false, activator, local };
+        let mut driver = Driver {
+            stage,
+            is_source,
+            task,
+            inlets,
+            outlets,
+            ports,
+            held,
+            closing: false,
+            paused: false,
+            ended: false,
+            reported: false,
+            activator,
+            local,
+        };
         move |frontiers| {
             if driver.local.failure.failed() {
                 return false;
@@ -302,9 +315,7 @@ impl Driver {
             let capability = capability.ok_or_else(|| bug(format!("output in epoch {epoch} without a capability for it")))?;
             let mut handle = self.outlets[output].activate();
             let mut session = handle.session_with_builder(capability);
-            while let Some(Outgoing { target, envelope, .. }) =
-                outbox.next_if(|next| next.output == output && next.epoch == epoch)
-            {
+            while let Some(Outgoing { target, envelope, .. }) = outbox.next_if(|next| next.output == output && next.epoch == epoch) {
                 self.local.ledger.sent(epoch, envelope_bytes(&envelope));
                 session.give_container(&mut Parcel::new(target, envelope));
             }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rheos_checkpoint::CommitPermit;
-use rheos_dataflow::coordinator::{Coordinator, Event, JobFacts, Pacing, Publication, PublishFailure, Restored, SnapshotParts, SnapshotReport};
+use rheos_dataflow::coordinator::{
+    Coordinator, Event, JobFacts, Pacing, Publication, PublishFailure, Restored, SnapshotParts, SnapshotReport,
+};
 use rheos_dataflow::error::Result;
 use rheos_dataflow::plan::ExecutionPlan;
 use rheos_dataflow::sink::Delivery;
@@ -87,7 +89,15 @@ impl Durability for Nowhere {
 }
 
 /// Runs `plan` for `time`, then stops it. Gives the seconds that it ran.
-pub fn run(place: &Place, slots: usize, plan: ExecutionPlan, connectors: Connectors, pacing: Pacing, time: Duration, stats: &Arc<StatsBoard>) -> f64 {
+pub fn run(
+    place: &Place,
+    slots: usize,
+    plan: ExecutionPlan,
+    connectors: Connectors,
+    pacing: Pacing,
+    time: Duration,
+    stats: &Arc<StatsBoard>,
+) -> f64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let cluster = place.cluster(slots);
     let workers = cluster.workers() as u32;

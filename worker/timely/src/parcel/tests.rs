@@ -1,7 +1,8 @@
 use std::cell::RefCell;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Int64Array, StringArray, StringViewArray, StructArray, TimestampMillisecondArray,
+    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Int64Array, StringArray, StringViewArray, StructArray,
+    TimestampMillisecondArray,
 };
 use arrow::datatypes::{Field, Int32Type};
 
@@ -58,11 +59,7 @@ fn batches_and_watermarks_cross_the_wire_unchanged_and_counted() {
     let mut unpacker = Unpacker::new(batch(0..1).schema(), 3);
     let mut wire = [Wire::default(), Wire::default()];
     let whole = batch(0..1000);
-    let none = RecordBatch::try_new_with_options(
-        Arc::new(Schema::empty()),
-        Vec::new(),
-        &RecordBatchOptions::new().with_row_count(Some(5)),
-    );
+    let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &RecordBatchOptions::new().with_row_count(Some(5)));
     let payloads = [
         Payload::Rows(whole.slice(0, 400)),
         Payload::Watermark(Watermark::Active(-12)),

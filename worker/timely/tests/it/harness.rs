@@ -10,7 +10,9 @@ use std::time::Duration;
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use rheos_checkpoint::CommitPermit;
-use rheos_dataflow::coordinator::{Coordinator, Event, JobFacts, Pacing, Publication, PublishFailure, Restored, SnapshotParts, SnapshotReport};
+use rheos_dataflow::coordinator::{
+    Coordinator, Event, JobFacts, Pacing, Publication, PublishFailure, Restored, SnapshotParts, SnapshotReport,
+};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
 use rheos_dataflow::plan::ExecutionPlan;
@@ -64,12 +66,8 @@ impl Source for Numbers {
 
 impl SplitReader for NumbersReader {
     fn read(&mut self, rows: usize) -> Result<Read> {
-        let batch: Vec<i64> = (self.next..)
-            .take(rows)
-            .map(|n| n * self.splits + self.split)
-            .take_while(|n| *n < self.rows)
-            .map(|n| n as i64)
-            .collect();
+        let batch: Vec<i64> =
+            (self.next..).take(rows).map(|n| n * self.splits + self.split).take_while(|n| *n < self.rows).map(|n| n as i64).collect();
         if batch.is_empty() {
             return Ok(if self.ends { Read::End } else { Read::Pending });
         }
@@ -191,14 +189,8 @@ pub(crate) fn permit(record: u64, epoch: Epoch) -> CommitPermit {
 
 /// source -> [shuffle] -> sink.
 pub(crate) fn plan(exchange: Exchange) -> ExecutionPlan {
-    let node = |name: &str, spec| Node {
-        id: id(name),
-        title: name.to_owned(),
-        spec,
-        schema: schema(),
-        changelog: false,
-        state_schema: None,
-    };
+    let node =
+        |name: &str, spec| Node { id: id(name), title: name.to_owned(), spec, schema: schema(), changelog: false, state_schema: None };
     let source = SourceSpec {
         table: "numbers".to_owned(),
         options: BTreeMap::new(),
@@ -207,13 +199,8 @@ pub(crate) fn plan(exchange: Exchange) -> ExecutionPlan {
         prelude: None,
         watermark: None,
     };
-    let sink = SinkSpec {
-        table: "counts".to_owned(),
-        options: BTreeMap::new(),
-        schema: schema(),
-        partition_by: Vec::new(),
-        changelog: false,
-    };
+    let sink =
+        SinkSpec { table: "counts".to_owned(), options: BTreeMap::new(), schema: schema(), partition_by: Vec::new(), changelog: false };
     ExecutionPlan::cut(DataflowGraph {
         nodes: vec![node("source", OperatorSpec::Source(source)), node("sink", OperatorSpec::Sink(sink))],
         edges: vec![Edge { from: 0, to: 1, port: 0, exchange }],
