@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::executor::block_on;
 use rheos_checkpoint::codec::{self, Document, ReadError, Reason};
 use rheos_checkpoint::manifest::{Block, Manifest, StateFile};
 use rheos_checkpoint::protocol::fence::Fence;
@@ -14,6 +13,7 @@ use rheos_checkpoint::store::memory::MemoryStore;
 use rheos_checkpoint::workflow::ProtocolError;
 use rheos_checkpoint::{Protocol, Store};
 
+use crate::block_on;
 use crate::job::{self, committable, manifest, process};
 
 /// A job with one checkpoint, and the paths of its fence, record, manifest and state file.

@@ -7,3 +7,8 @@ mod protocol;
 mod s3;
 mod stores;
 mod sweep;
+
+/// Runs a future on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}

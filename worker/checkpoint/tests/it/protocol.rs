@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::executor::block_on;
 use rheos_checkpoint::codec::{ReadError, Reason};
 use rheos_checkpoint::paths::ObjectPath;
 use rheos_checkpoint::record::RecordKind;
@@ -12,6 +11,7 @@ use rheos_checkpoint::store::{Action, PutMode};
 use rheos_checkpoint::workflow::{ProtocolError, Restore};
 use rheos_checkpoint::{Protocol, Publisher, Store};
 
+use crate::block_on;
 use crate::job::{self, committable, content, manifest, process};
 
 fn store() -> (Arc<MemoryStore>, Arc<dyn Store>) {

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use futures::executor::block_on;
 use rheos_checkpoint::paths::ObjectPath;
 use rheos_checkpoint::protocol::carry::Carried;
 use rheos_checkpoint::store::Action;
@@ -17,6 +16,7 @@ use rheos_checkpoint::workflow::{ProtocolError, ProtocolResult};
 use rheos_checkpoint::{CommitPermit, Store};
 use serde_json::Value;
 
+use crate::block_on;
 use crate::job::{self, committable, manifest, process};
 
 /// What is committed outside: committables by identity; repeating one is harmless, as sinks promise.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, StructArray, UInt8Array, cast::AsArray};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, StructArray, UInt8Array, cast::AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::csv::WriterBuilder as CsvWriterBuilder;
 use arrow::datatypes::{SchemaRef, UInt8Type};
