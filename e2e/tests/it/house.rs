@@ -26,7 +26,7 @@ const OURS: &[(&str, &[&str])] = &[
     ),
     ("rheos-operator", &["rheos-api", "rheos-control-api"]),
     ("kubectl-streamjob", &["rheos-api", "rheos-control-api"]),
-    ("rheos-e2e", &["rheos-api", "rheos-control-api"]),
+    ("rheos-e2e", &["rheos-api", "rheos-checkpoint", "rheos-control-api"]),
 ];
 
 /// Crates without I/O, and what would bring it in.

@@ -1,4 +1,4 @@
-//! [pure] What a caller gives to a run, and what it hears from it.
+//! [io] What a caller gives to a run, and what it hears from it.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;

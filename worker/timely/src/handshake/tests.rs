@@ -1,3 +1,5 @@
+//! [io] Tests of the handshake over loopback sockets.
+
 use super::*;
 
 fn identity(generation: u64, process: usize) -> Identity {

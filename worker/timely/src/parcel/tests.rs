@@ -1,3 +1,5 @@
+//! [pure] Tests of parcels: what is sent arrives, cut and whole.
+
 use std::cell::RefCell;
 
 use arrow::array::{
