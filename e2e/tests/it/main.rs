@@ -1,6 +1,12 @@
 //! Whole jobs in real processes: faults, rescale, savepoints, real data, bad input; and the rules of the house.
 
-#![allow(clippy::disallowed_methods, reason = "tests of real processes and files")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests: they fail by panicking, and run real files, clocks and processes"
+)]
 
 mod corpus_manifests;
 mod flights;

@@ -1,6 +1,12 @@
 //! Tests against real servers and data from outside; `cargo xtask servers` installs and names them.
 
-#![allow(clippy::disallowed_methods, reason = "tests of real processes and files")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests: they fail by panicking, and run real files, clocks and processes"
+)]
 
 mod s3;
 

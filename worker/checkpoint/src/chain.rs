@@ -138,4 +138,5 @@ fn groups_of(block: &Block) -> Range<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "key groups that happen to be one range")]
 mod tests;

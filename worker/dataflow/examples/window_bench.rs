@@ -3,7 +3,6 @@
 //! The rows have the shape of Nexmark's bids: half of them go to one hot auction that changes every 100 auctions, the
 //! others to the last 100; one event a microsecond of event time. `cargo run --release --example window_bench [EVENTS [PART OF A TITLE]]`.
 
-#![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::sync::{Arc, OnceLock};

@@ -1,7 +1,12 @@
 //! The supervisor and the admin API over engines that are shell scripts speaking the wire.
 
-#![allow(clippy::disallowed_methods, reason = "tests of real processes and files")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests: they fail by panicking, and run real files, clocks and processes"
+)]
 
 mod admin;
 mod command;

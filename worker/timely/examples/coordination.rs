@@ -2,7 +2,14 @@
 //! of the operators behind an exchange (they hold a capability to the end of each epoch).
 //!
 //! `cargo run --release -p rheos-timely --example coordination [HOLDERS] [SECONDS]`
-#![allow(clippy::print_stdout, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "a bench: it prints, reads clocks, and shares a module"
+)]
 
 #[path = "support/bench.rs"]
 mod bench;

@@ -1,7 +1,14 @@
 //! How fast batches cross between processes: 5 columns (4 x i64 and a string), shuffled by key.
 //!
 //! `cargo run --release -p rheos-timely --example exchange [PROCESSES] [SLOTS] [SECONDS]`
-#![allow(clippy::print_stdout, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "a bench: it prints, reads clocks, and shares a module"
+)]
 
 #[path = "support/bench.rs"]
 mod bench;

@@ -96,7 +96,7 @@ pub(crate) fn build<'scope>(
     local: &Rc<Local>,
     orders: Stream<'scope, Epoch, Orders>,
 ) -> Stream<'scope, Epoch, Reports> {
-    let mut builder = OperatorBuilder::new("agent".to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new("agent".to_owned(), scope);
     let mut orders = builder.new_input_connection(orders, Exchange::new(|order: &(u32, Order)| u64::from(order.0)), DISCONNECTED);
     let (output, reports) = builder.new_output_connection::<Reports, _>(DISCONNECTED);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Reports>>::from(output);

@@ -131,8 +131,8 @@ fn assemble(
     decide: Option<Decide>,
 ) -> Result<()> {
     let local = around.local;
-    let (orders, host) = control::build(scope.clone(), job, local, decide);
-    let reports = agent::build(scope.clone(), job, local, orders);
+    let (orders, host) = control::build(scope, job, local, decide);
+    let reports = agent::build(scope, job, local, orders);
     let mut imports = imports.into_iter();
     let (mut streams, mut ends) = (BTreeMap::new(), Vec::new());
     for stage in 0..job.plan.stages.len() {
@@ -145,7 +145,7 @@ fn assemble(
             }
             Ok(task)
         };
-        ends.extend(stage::build(scope.clone(), around, stage, &mut streams, make)?);
+        ends.extend(stage::build(scope, around, stage, &mut streams, make)?);
     }
     let closed = scope.concatenate(ends);
     control::watch(scope, local, host, closed, reports);

@@ -66,7 +66,7 @@ pub(crate) fn build<'scope>(
     local: &Rc<Local>,
     decide: Option<Decide>,
 ) -> (Stream<'scope, Epoch, Orders>, Option<Rc<RefCell<Host>>>) {
-    let mut builder = OperatorBuilder::new("control".to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new("control".to_owned(), scope);
     let (output, orders) = builder.new_output::<Orders>();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Orders>>::from(output);
     let address = builder.operator_info().address;

@@ -61,7 +61,7 @@ pub(crate) fn build<'scope>(
     make: impl FnOnce(rheos_dataflow::source::Waker) -> Result<StageTask>,
 ) -> Result<Option<Monitored<'scope>>> {
     let cut = &around.plan.stages[stage];
-    let mut builder = OperatorBuilder::new(name(around.plan, stage), scope.clone());
+    let mut builder = OperatorBuilder::new(name(around.plan, stage), scope);
     let info = builder.operator_info();
     let activator = scope.activator_for(Rc::clone(&info.address));
     let waker = scope.worker().sync_activator_for(info.address.to_vec());

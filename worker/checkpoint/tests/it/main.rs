@@ -1,5 +1,13 @@
 //! The one integration test binary of this crate.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests: they fail by panicking, and run real files, clocks and processes"
+)]
+
 mod corruption;
 mod interleavings;
 mod job;

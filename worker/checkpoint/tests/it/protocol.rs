@@ -174,7 +174,7 @@ fn retention_keeps_what_the_kept_checkpoints_reference_and_nothing_else() {
             "savepoints/s/manifest",
         ];
         let numbers = |name: &String| name.replace("-9.", "-10.");
-        assert_eq!(left.iter().map(|name| mask_attempt(&numbers(name))).collect::<Vec<_>>(), expected.map(|name| mask_attempt(name)));
+        assert_eq!(left.iter().map(|name| mask_attempt(&numbers(name))).collect::<Vec<_>>(), expected.map(mask_attempt));
         assert_eq!(publisher.collect(2).await.unwrap(), Default::default());
         for (_, file) in [(5, "e5"), (6, "e6")] {
             assert!(left.iter().any(|name| name.contains(file)));

@@ -1,5 +1,6 @@
 //! [pure] Options and columns of `filesystem` tables.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -141,8 +142,11 @@ impl SinkConfig {
         options.finish()?;
         let format = format.ok_or_else(Problems::new)?;
         let columns = if spec.changelog { [columns, vec![spec.schema.fields().len()]].concat() } else { columns };
-        let fields: Vec<_> =
-            columns.iter().filter(|index| **index < spec.schema.fields().len()).map(|index| spec.schema.fields()[*index].clone()).collect();
+        let fields: Vec<_> = columns
+            .iter()
+            .filter(|index| **index < spec.schema.fields().len())
+            .map(|index| Arc::clone(&spec.schema.fields()[*index]))
+            .collect();
         Ok(Self {
             path,
             format,

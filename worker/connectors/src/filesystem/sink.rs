@@ -250,7 +250,7 @@ impl SinkWriter for Writer {
 
     fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
         let due = self.open.values().any(|part| part.opened.elapsed() >= self.config.rollover);
-        if self.delivery == Delivery::ExactlyOnce || !(due || !self.closed.is_empty()) {
+        if self.delivery == Delivery::ExactlyOnce || (!due && self.closed.is_empty()) {
             return Ok(());
         }
         let (files, durable) = self.take(epoch).map_err(|error| self.place(error))?;

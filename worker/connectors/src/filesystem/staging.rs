@@ -156,12 +156,12 @@ fn publish_local(folder: &Path, files: &[StagedFile]) -> Result<()> {
     let mut folders = BTreeSet::new();
     for file in files {
         let (staged, place) = (folder.join(LOCAL_STAGING).join(&file.staged), folder.join(&file.path));
-        if let Some(parent) = place.parent() {
-            if folders.insert(parent.to_owned()) {
-                std::fs::create_dir_all(parent).map_err(|error| local_error("creating", parent, &error))?;
-                // A new folder's own name, too.
-                folders.extend(parent.ancestors().take_while(|ancestor| *ancestor != folder).map(Path::to_owned));
-            }
+        if let Some(parent) = place.parent()
+            && folders.insert(parent.to_owned())
+        {
+            std::fs::create_dir_all(parent).map_err(|error| local_error("creating", parent, &error))?;
+            // A new folder's own name, too.
+            folders.extend(parent.ancestors().take_while(|ancestor| *ancestor != folder).map(Path::to_owned));
         }
         match std::fs::rename(&staged, &place) {
             Ok(()) => {}
@@ -199,12 +199,15 @@ fn sweep_local(staging: &Path, garbage: &dyn Fn(&str) -> bool) -> Result<usize> 
     Ok(swept)
 }
 
+/// A multipart upload under way: where its pieces go, and what it comes to.
+type Upload = (mpsc::Sender<Option<Bytes>>, JoinHandle<Result<()>>);
+
 struct RemotePart {
     remote: Remote,
     object: String,
     buffer: Vec<u8>,
     /// Begun when the first piece is full; a small part is put at once.
-    upload: Option<(mpsc::Sender<Option<Bytes>>, JoinHandle<Result<()>>)>,
+    upload: Option<Upload>,
 }
 
 impl RemotePart {

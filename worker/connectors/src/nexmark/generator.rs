@@ -92,7 +92,7 @@ pub(super) struct Run {
 impl Generator {
     /// A generator of the columns that `config` asks for; the configuration was checked.
     pub(crate) fn new(config: &Config) -> Self {
-        let columns = config.schema.fields().iter().map(|field| column(field)).collect();
+        let columns = config.schema.fields().iter().map(column).collect();
         Self { config: config.clone(), columns, numbers: Numbers::new(config), texts: Texts::new(config) }
     }
 

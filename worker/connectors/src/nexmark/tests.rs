@@ -133,6 +133,7 @@ fn a_checkpoint_of_another_table_is_refused() {
     }
 }
 
+#[allow(clippy::type_complexity, reason = "a table of cases")]
 #[test]
 fn wrong_tables_are_refused_by_name() {
     let cases: [(&[(&str, &str)], SchemaRef, &str); 6] = [

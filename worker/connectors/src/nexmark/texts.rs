@@ -69,15 +69,15 @@ impl Texts {
     /// A column of `rows` strings; empty outside of its run.
     pub(super) fn column(&self, item: Item, run: &Run, rows: usize) -> (OffsetBuffer<i32>, Buffer) {
         match item {
-            Item::BidChannel => self.from_table(&self.strings.channels, run, rows),
+            Item::BidChannel => self.of_table(&self.strings.channels, run, rows),
             // The url belongs to the channel: the same draw.
-            Item::BidUrl => self.from_table(&self.strings.urls, run, rows),
+            Item::BidUrl => self.of_table(&self.strings.urls, run, rows),
             Item::BidExtra if extra_length(u64::MAX, BID_FIXED_SIZE, self.config.bid_size) <= EXTRA_BYTES => self.bid_extras(run, rows),
             _ => self.others(item, run, rows),
         }
     }
 
-    fn from_table<const W: usize>(&self, table: &Table<W>, run: &Run, rows: usize) -> (OffsetBuffer<i32>, Buffer) {
+    fn of_table<const W: usize>(&self, table: &Table<W>, run: &Run, rows: usize) -> (OffsetBuffer<i32>, Buffer) {
         let mut column = Column::new(run.start, run.rows, rows, W);
         let salt = self.salt(Item::BidChannel);
         for part in &run.parts {

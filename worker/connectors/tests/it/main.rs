@@ -1,6 +1,12 @@
 //! [io] The crate as the engine sees it: from a graph to connectors, and everything that planning refuses.
 
-#![allow(clippy::disallowed_methods, reason = "tests of real processes and files")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests: they fail by panicking, and run real files, clocks and processes"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -20,7 +20,7 @@ pub(crate) fn check_operators(graph: &DataflowGraph) {
         if matches!(node.spec, OperatorSpec::Source(_) | OperatorSpec::Sink(_)) {
             continue;
         }
-        let inputs: Vec<_> = graph.inputs(index).map(|edge| graph.nodes[edge.from].schema.clone()).collect();
+        let inputs: Vec<_> = graph.inputs(index).map(|edge| std::sync::Arc::clone(&graph.nodes[edge.from].schema)).collect();
         if let Err(error) = rheos_dataflow::operators::build(node, &inputs, subtask) {
             panic!("{}: {error}", node.id);
         }
@@ -63,7 +63,7 @@ pub(crate) fn run_calcs(graph: &DataflowGraph, batch: &RecordBatch) -> datafusio
         }
         let columns = spec.project.iter().map(|expr| expr.evaluate(&batch)?.into_array(batch.num_rows()));
         let columns = columns.collect::<datafusion_common::Result<Vec<_>>>()?;
-        batch = RecordBatch::try_new(node.schema.clone(), columns)?;
+        batch = RecordBatch::try_new(std::sync::Arc::clone(&node.schema), columns)?;
     }
     Ok(batch.columns().to_vec())
 }

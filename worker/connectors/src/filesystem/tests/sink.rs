@@ -367,6 +367,7 @@ fn a_folder_that_cannot_be_made_is_told() {
     assert!(error.message.contains("creating") && error.message.contains("out/.staging"), "{error}");
 }
 
+#[allow(clippy::type_complexity, reason = "a table of cases")]
 #[test]
 fn wrong_tables_are_refused_by_name() {
     let columns = schema(COLUMNS);

@@ -375,7 +375,7 @@ fn row() -> impl Strategy<Value = Row> {
     let name = prop::option::weighted(0.8, "[ab]{0,1}(longer-than-8-)?[a-c]?");
     let int = prop::option::weighted(0.8, prop_oneof![-3i64..4, Just(i64::MAX / 64), Just(i64::MIN / 64)]);
     let float = prop::option::weighted(0.8, (-40i32..40).prop_map(|n| f64::from(n) / 8.0 + 0.0));
-    let decimal = prop::option::weighted(0.8, prop_oneof![-5i128..5, Just(99_999_999_99)]);
+    let decimal = prop::option::weighted(0.8, prop_oneof![-5i128..5, Just(9_999_999_999)]);
     (key, name, int, float, decimal, any::<Option<bool>>()).prop_map(|(key, name, int, float, decimal, flag)| Row {
         key,
         name,

@@ -16,6 +16,9 @@ use crate::error::{DataflowError, ErrorKind, Result};
 use crate::snapshot::{OperatorExport, OperatorImport, SnapshotRequest, TableExport};
 use crate::time::Millis;
 
+/// A slice's end, and its rows of one table.
+type SliceExport = (Millis, Box<dyn TableExport>);
+
 /// Fact: the last watermark.
 const WATERMARK: &str = "watermark";
 /// Key column of the exported tables: the end of the slice.
@@ -26,7 +29,7 @@ const SLICE_INDEX: usize = 2;
 const MAX_EXPORT_ROWS: usize = 65_536;
 
 pub(super) fn export(operator: &mut WindowAggregate, request: &SnapshotRequest) -> OperatorExport {
-    let mut tables: BTreeMap<String, Vec<(Millis, Box<dyn TableExport>)>> = BTreeMap::new();
+    let mut tables: BTreeMap<String, Vec<SliceExport>> = BTreeMap::new();
     for (end, slice) in &mut operator.panes.slices {
         for (name, table) in slice.export(&request.whole) {
             tables.entry(name).or_default().push((*end, table));

@@ -139,6 +139,7 @@ fn watermarks(epochs: &[Epoch]) -> Vec<Millis> {
 }
 
 /// Rows of each epoch's output, sorted, and the late rows of all.
+#[allow(clippy::type_complexity, reason = "windows to keys to rows")]
 fn model(window: Window, keys: &[usize], epochs: &[Epoch]) -> (Vec<Vec<String>>, u64) {
     let calls = calls();
     let mut open: BTreeMap<(Millis, Millis), BTreeMap<Vec<String>, Vec<&Row>>> = BTreeMap::new();
@@ -339,6 +340,7 @@ fn text(batch: &RecordBatch, row: usize) -> String {
     batch.columns().iter().map(value).collect::<Vec<_>>().join("|")
 }
 
+#[allow(clippy::type_complexity, reason = "a row is a tuple of its columns")]
 fn rows() -> impl Strategy<Value = Vec<(Option<i64>, u8, Millis, Option<i64>, Option<bool>)>> {
     let value = prop_oneof![1 => Just(None), 6 => (-5..5i64).prop_map(Some)];
     vec((prop_oneof![1 => Just(None), 5 => (0..4i64).prop_map(Some)], 0..3u8, -70..60i64, value, any::<Option<bool>>()), 0..12)
