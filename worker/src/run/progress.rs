@@ -16,6 +16,8 @@ use crate::supervise::driver::wall_millis;
 const REFRESH: Duration = Duration::from_millis(250);
 /// Between two plain lines.
 const PLAIN: Duration = Duration::from_secs(5);
+/// A watermark further behind than this belongs to data of old: its lag tells nothing.
+const LAG_LIMIT_MS: i64 = 86_400_000;
 
 /// Shows progress until it is aborted.
 pub async fn follow(view: watch::Receiver<Arc<JobView>>, screen: Screen) {
@@ -47,7 +49,7 @@ pub fn line(job: &JobView, now: i64) -> String {
         Some(i64::MIN) | None => {}
         Some(watermark) => {
             let _ = write!(text, "  watermark {}", instant(watermark));
-            if let Some(lag) = job.watermark_lag_ms {
+            if let Some(lag) = job.watermark_lag_ms.filter(|lag| *lag < LAG_LIMIT_MS) {
                 let _ = write!(text, " (lag {})", span(lag));
             }
         }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rheos_timely::exit::{EXIT_PANIC, EXIT_PEER_LOST};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
@@ -29,6 +30,9 @@ use crate::engine::wire::{Command, Job, LINE_LIMIT, Report, Start};
 const OUTBOX_LIMIT: usize = 256;
 /// An engine that has closed its socket may take this long to exit.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+/// What a process list calls an engine.
+const NAME: &str = "rheos-worker";
 
 /// How an engine process is started.
 #[derive(Debug, Clone)]
@@ -97,6 +101,7 @@ impl Engine {
         let (read, write) = UnixStream::from_std(ours)?.into_split();
         let piped = |wanted: bool| if wanted { Stdio::piped() } else { Stdio::inherit() };
         let mut child = ProcessCommand::new(&program.path)
+            .arg0(NAME)
             .args(&program.arguments)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(piped(program.output.is_some()))
@@ -257,6 +262,8 @@ fn describe(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => format!("was killed by signal {signal}"),
         (None, Some(0)) => "exited without saying why".to_owned(),
+        (None, Some(EXIT_PEER_LOST)) => "lost a peer".to_owned(),
+        (None, Some(EXIT_PANIC)) => "panicked; see the log".to_owned(),
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "is gone".to_owned(),
     }

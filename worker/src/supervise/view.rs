@@ -15,6 +15,8 @@ use crate::supervise::decide::Outcome;
 
 /// Rates are means over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(3);
+/// Over less than this, a rate would be that of one report.
+const RATE_LEAST: Duration = Duration::from_millis(500);
 /// Checkpoint durations kept for quantiles.
 const DURATIONS_LIMIT: usize = 10_000;
 
@@ -138,6 +140,7 @@ impl View {
         self.base = self.at_checkpoint;
         self.stats.clear();
         self.rates.clear();
+        self.job.epoch = self.job.checkpoints.history.last().map_or(0, |checkpoint| checkpoint.epoch);
         self.totals();
         for worker in &mut self.job.workers {
             worker.running = false;
@@ -254,7 +257,7 @@ impl View {
         }
         let Some((at, first_read, first_written)) = self.rates.front() else { return };
         let seconds = now.saturating_sub(*at).as_secs_f64();
-        if seconds > 0.0 {
+        if seconds >= RATE_LEAST.as_secs_f64() {
             self.job.rows.read_per_second = read.saturating_sub(*first_read) as f64 / seconds;
             self.job.rows.written_per_second = written.saturating_sub(*first_written) as f64 / seconds;
         }
@@ -323,7 +326,7 @@ mod tests {
         view.report(0, &stats(400, 40, 9), NOW, 0);
         assert_eq!((view.job.rows.read, view.job.epoch), (450, 5));
         view.lost();
-        assert_eq!(view.job.rows.read, 150);
+        assert_eq!((view.job.rows.read, view.job.epoch), (150, 5), "back to the checkpoint");
         view.report(0, &stats(7, 1, 6), NOW, 0);
         assert_eq!((view.job.rows.read, view.job.rows.written), (157, 16));
     }
