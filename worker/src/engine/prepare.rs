@@ -34,7 +34,7 @@ pub(super) fn prepare(job: Job) -> Result<Prepared> {
         .build()
         .map_err(|error| DataflowError::new("engine", ErrorKind::Transient, error))?;
     ignore_termination(&runtime);
-    let options = rheos_sql::PlanOptions { accepts_changelog: rheos_connectors::accepts_changelog, ..Default::default() };
+    let options = rheos_sql::PlanOptions { pushdown: job.pushdown, accepts_changelog: rheos_connectors::accepts_changelog };
     let planned = rheos_sql::plan(&job.sql, &options).map_err(|errors| {
         let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
         invalid(&all.join("\n"))

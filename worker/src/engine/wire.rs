@@ -29,6 +29,8 @@ pub struct Job {
     pub uid: String,
     /// The SQL; every engine plans it and gets the same graph.
     pub sql: String,
+    /// Whether sources produce only the columns that the job uses.
+    pub pushdown: bool,
     /// Folder that relative paths in the SQL's options start from: the manifest's.
     pub base_dir: PathBuf,
     /// What is promised.

@@ -114,6 +114,7 @@ fn job(dir: &Path, members: usize) -> Job {
         job: "fake".into(),
         uid: "u".into(),
         sql: "SELECT".into(),
+        pushdown: true,
         base_dir: dir.to_owned(),
         delivery: Delivery::ExactlyOnce,
         parallelism: u32::try_from(members).unwrap(),
