@@ -1,5 +1,7 @@
 //! [pure] The seam to external systems that are written: staging, committables, commits.
 
+pub mod commits;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;

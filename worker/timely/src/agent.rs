@@ -16,6 +16,7 @@ use rheos_dataflow::coordinator::SnapshotReport;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::graph::OperatorId;
 use rheos_dataflow::plan::StageIndex;
+use rheos_dataflow::sink::commits::{Commit, Commits};
 use rheos_dataflow::sink::{Committable, Sink};
 use rheos_dataflow::time::{Epoch, Millis, StopMode, Tick};
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,7 @@ pub(crate) enum Mail {
         result: Result<Persisted>,
     },
     Committed {
-        sinks: Vec<OperatorId>,
+        sink: OperatorId,
         epoch: Epoch,
         result: Result<()>,
     },
@@ -116,9 +117,7 @@ pub(crate) fn build<'scope>(
             capability: Some(capability),
             pending: BTreeMap::new(),
             uploads: 0,
-            commits: 0,
-            staged: BTreeMap::new(),
-            confirmed: BTreeMap::new(),
+            commits: Commits::new(job.connectors.sinks.keys().cloned()),
             published: None,
             newest: (0, 0),
             job,
@@ -129,7 +128,9 @@ pub(crate) fn build<'scope>(
             let mut failed = None;
             orders.for_each(|_, batch| {
                 for (_, order) in batch.drain(..) {
-                    agent.obey(order);
+                    if let Err(error) = agent.obey(order) {
+                        failed = Some(error);
+                    }
                 }
             });
             for item in agent.mail.drain() {
@@ -146,7 +147,7 @@ pub(crate) fn build<'scope>(
                 agent.local.failure.fail(error);
             }
             // Not done while a commit or an upload is under way: the last epoch's output would be lost with us.
-            agent.uploads + agent.commits > 0
+            agent.uploads > 0 || agent.commits.running()
         }
     });
     reports
@@ -160,10 +161,7 @@ struct Agent {
     /// Stages whose snapshot of an epoch is not yet reported.
     pending: BTreeMap<Epoch, usize>,
     uploads: usize,
-    commits: usize,
-    /// Durable and not committed, by epoch.
-    staged: BTreeMap<Epoch, Vec<Committable>>,
-    confirmed: BTreeMap<OperatorId, Epoch>,
+    commits: Commits,
     published: Option<Instant>,
     /// Epoch and wall time of the newest tick.
     newest: (Epoch, Millis),
@@ -173,7 +171,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: Order) -> Result<()> {
         match order {
             Order::Tick(tick) => {
                 if self.local.rows_read.take() == 0 && self.local.busy.take() {
@@ -183,13 +181,18 @@ impl Agent {
                 self.local.ticks.borrow_mut().insert(tick.epoch, tick);
                 self.local.wake_stages();
             }
-            Order::Commit(permit) => self.commit(permit),
+            Order::Commit(permit) => {
+                for due in self.commits.permit(&permit) {
+                    self.commit(due)?;
+                }
+            }
             Order::End(mode) => {
                 self.capability = None;
                 self.local.ended.set(Some(mode));
                 self.local.wake_stages();
             }
         }
+        Ok(())
     }
 
     /// Hands new snapshots to the store.
@@ -199,7 +202,7 @@ impl Agent {
             let epoch = snapshot.epoch;
             self.pending.entry(epoch).or_insert(self.job.plan.stages.len());
             let sinks = self.job.plan.stages[stage].sinks.iter().map(|sink| &self.job.plan.graph.nodes[*sink].id);
-            let confirmed = sinks.filter_map(|id| Some((id.clone(), *self.confirmed.get(id)?))).collect();
+            let confirmed = self.commits.confirmed(sinks);
             let request = PersistRequest { stage, subtask: self.local.worker, snapshot, confirmed };
             let persist = self.job.durability.persist(request);
             let mail = Arc::clone(&self.mail);
@@ -219,20 +222,16 @@ impl Agent {
                 for (operator, groups) in compact {
                     self.local.tasks.borrow()[stage].borrow_mut().compact(&operator, groups);
                 }
-                if let Ok(parts) = &report.outcome
-                    && !parts.committables.is_empty()
-                {
-                    self.staged.entry(epoch).or_default().extend(parts.committables.iter().cloned());
+                if let Ok(parts) = &report.outcome {
+                    self.commits.staged(epoch, parts.committables.iter().cloned());
                 }
                 self.send(epoch, &Upward::Report(report), send)?;
                 self.reported(epoch);
             }
-            Mail::Committed { sinks, epoch, result } => {
-                self.commits -= 1;
+            Mail::Committed { sink, epoch, result } => {
                 result?;
-                for sink in sinks {
-                    let confirmed = self.confirmed.entry(sink).or_default();
-                    *confirmed = epoch.max(*confirmed);
+                if let Some(next) = self.commits.done(&sink, epoch) {
+                    self.commit(next)?;
                 }
             }
             Mail::Ping { nonce, left } => {
@@ -279,26 +278,17 @@ impl Agent {
         }
     }
 
-    /// Commits what is staged up to the permit's epoch.
-    fn commit(&mut self, permit: CommitPermit) {
-        let later = self.staged.split_off(&(permit.epoch() + 1));
-        let mut by_sink: BTreeMap<OperatorId, Vec<Committable>> = BTreeMap::new();
-        for committable in std::mem::replace(&mut self.staged, later).into_values().flatten() {
-            by_sink.entry(committable.sink.clone()).or_default().push(committable);
-        }
-        for (id, sink) in self.job.connectors.sinks.clone() {
-            let committables = by_sink.remove(&id).unwrap_or_default();
-            if committables.is_empty() {
-                self.confirmed.insert(id, permit.epoch());
-                continue;
-            }
-            let (mail, permit) = (Arc::clone(&self.mail), permit.clone());
-            self.commits += 1;
-            self.job.runtime.spawn(async move {
-                let result = commit(sink, &permit, committables).await;
-                mail.send(Mail::Committed { sinks: vec![id], epoch: permit.epoch(), result });
-            });
-        }
+    /// Runs a commit beside the dataflow.
+    fn commit(&self, due: Commit) -> Result<()> {
+        let Commit { sink: id, permit, committables } = due;
+        let sink = self.job.connectors.sinks.get(&id).cloned();
+        let sink = sink.ok_or_else(|| DataflowError::new(id.0.clone(), ErrorKind::Bug, "staged output of no sink"))?;
+        let mail = Arc::clone(&self.mail);
+        self.job.runtime.spawn(async move {
+            let result = commit(sink, &permit, committables).await;
+            mail.send(Mail::Committed { sink: id, epoch: permit.epoch(), result });
+        });
+        Ok(())
     }
 
     /// Publishes figures now and then, and at the end.

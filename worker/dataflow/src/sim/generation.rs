@@ -16,6 +16,7 @@ use crate::graph::OperatorId;
 use crate::key_group::Subtask;
 use crate::plan::ExecutionPlan;
 use crate::sink::Committable;
+use crate::sink::commits::{Commit, Commits};
 use crate::snapshot::part::StagePart;
 use crate::snapshot::restore;
 use crate::stage::{Connectors, StageImport, StageSnapshot};
@@ -69,7 +70,7 @@ fn store_error(error: &ProtocolError) -> DataflowError {
 enum Done {
     Persisted { node: usize, report: SnapshotReport, compaction: Vec<(OperatorId, std::ops::Range<u32>)> },
     Published { epoch: Epoch, publisher: Box<Publisher>, result: std::result::Result<CommitPermit, PublishFailure> },
-    Committed { worker: usize, epoch: Epoch },
+    Committed { worker: usize, sink: OperatorId, epoch: Epoch },
     Recommitted,
     Broken(DataflowError),
 }
@@ -84,12 +85,10 @@ struct Persister {
 }
 
 /// What commits the output of one worker.
-#[derive(Default)]
 struct Committer {
+    /// Permits that are on their way to it.
     notices: VecDeque<CommitPermit>,
-    staged: Vec<Committable>,
-    busy: bool,
-    confirmed: BTreeMap<OperatorId, Epoch>,
+    commits: Commits,
 }
 
 /// What a step needs from outside.
@@ -153,6 +152,8 @@ impl Generation {
             running: None,
             finished: false,
         };
+        let committer = |_| Committer { notices: VecDeque::new(), commits: Commits::new(connectors.sinks.keys().cloned()) };
+        let committers = (0..workers).map(committer).collect();
         let mut events = vec![Event::Time];
         for (id, source) in &connectors.sources {
             events.push(Event::Splits { source: id.clone(), found: source.discover()?, more: false });
@@ -166,7 +167,7 @@ impl Generation {
             connectors,
             publisher: Some(Box::new(publisher)),
             start_permit: begun.permit,
-            committers: (0..workers).map(|_| Committer::default()).collect(),
+            committers,
             ios: Vec::new(),
             events,
             reports: Vec::new(),
@@ -188,7 +189,7 @@ impl Generation {
 
     /// How the generation ended, once all is committed.
     pub(super) fn over(&self) -> Option<StopMode> {
-        let committed = self.ios.is_empty() && self.committers.iter().all(|c| !c.busy && c.notices.is_empty());
+        let committed = self.ios.is_empty() && self.committers.iter().all(|c| c.notices.is_empty() && !c.commits.running());
         self.ended.filter(|_| committed)
     }
 
@@ -233,8 +234,7 @@ impl Generation {
         }
         let frontier = self.snapshot_frontier();
         let wake = self.wakes.first().is_some_and(|at| *at <= around.now);
-        let commits: Vec<usize> =
-            (0..self.committers.len()).filter(|w| !self.committers[*w].busy && !self.committers[*w].notices.is_empty()).collect();
+        let commits: Vec<usize> = (0..self.committers.len()).filter(|w| !self.committers[*w].notices.is_empty()).collect();
         let choices = [
             moves.len(),
             self.ios.len(),
@@ -314,9 +314,8 @@ impl Generation {
         let (part, protocol, generation) = (Arc::clone(&persister.part), self.protocol.clone(), self.number);
         let state = &self.fabric.nodes[node];
         let sinks = &self.fabric.plan.stages[state.stage].sinks;
-        let sinks: Vec<&OperatorId> = sinks.iter().map(|node| &self.fabric.plan.graph.nodes[*node].id).collect();
-        let confirmed = &self.committers[state.worker as usize].confirmed;
-        let confirmed: BTreeMap<_, _> = confirmed.iter().filter(|(id, _)| sinks.contains(id)).map(|(id, e)| (id.clone(), *e)).collect();
+        let sinks = sinks.iter().map(|node| &self.fabric.plan.graph.nodes[*node].id);
+        let confirmed = self.committers[state.worker as usize].commits.confirmed(sinks);
         let subtask = state.worker;
         let forgets = self.forgets;
         self.ios.push((
@@ -345,7 +344,8 @@ impl Generation {
                     state.task.compact(&operator, groups);
                 }
                 if let Ok(parts) = &report.outcome {
-                    self.committers[state.worker as usize].staged.extend(parts.committables.iter().cloned());
+                    let commits = &mut self.committers[state.worker as usize].commits;
+                    commits.staged(report.epoch, parts.committables.iter().cloned());
                 }
                 self.reports.push(report);
                 self.persisters[node].running = None;
@@ -355,13 +355,9 @@ impl Generation {
                 self.publisher = Some(publisher);
                 self.tell(Event::Published { epoch, result }, around)?;
             }
-            Done::Committed { worker, epoch } => {
-                let committer = &mut self.committers[worker];
-                committer.busy = false;
-                committer.staged.retain(|committable| committable.epoch > epoch);
-                for sink in self.connectors.sinks.keys() {
-                    committer.confirmed.insert(sink.clone(), epoch);
-                }
+            Done::Committed { worker, sink, epoch } => {
+                let next = self.committers[worker].commits.done(&sink, epoch);
+                next.into_iter().for_each(|commit| self.run(worker, commit));
             }
         }
         Ok(())
@@ -440,14 +436,17 @@ impl Generation {
         Ok(())
     }
 
-    /// A worker's sinks commit what the oldest notice covers.
+    /// A worker hears of a record.
     fn commit(&mut self, worker: usize) {
-        let committer = &mut self.committers[worker];
-        let Some(permit) = committer.notices.pop_front() else { return };
-        committer.busy = true;
-        let due = committer.staged.iter().filter(|c| c.epoch <= permit.epoch()).cloned().collect();
-        let done = Done::Committed { worker, epoch: permit.epoch() };
-        self.ios.push((Point::Commit, self.commit_io(permit, due, done)));
+        let Some(permit) = self.committers[worker].notices.pop_front() else { return };
+        let due = self.committers[worker].commits.permit(&permit);
+        due.into_iter().for_each(|commit| self.run(worker, commit));
+    }
+
+    fn run(&mut self, worker: usize, commit: Commit) {
+        let Commit { sink, permit, committables } = commit;
+        let done = Done::Committed { worker, sink, epoch: permit.epoch() };
+        self.ios.push((Point::Commit, self.commit_io(permit, committables, done)));
     }
 
     fn commit_io(&self, permit: CommitPermit, committables: Vec<Committable>, done: Done) -> Io<Done> {
