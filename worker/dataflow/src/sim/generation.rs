@@ -88,6 +88,8 @@ struct Persister {
 struct Committer {
     /// Permits that are on their way to it.
     notices: VecDeque<CommitPermit>,
+    /// Epoch of the newest permit that has come.
+    heard: Epoch,
     commits: Commits,
 }
 
@@ -118,8 +120,7 @@ pub(super) struct Generation {
     told_progress: Epoch,
     told_snapshots: Epoch,
     ended: Option<StopMode>,
-    /// A planted bug: what a failed upload held is forgotten.
-    forgets: bool,
+    bug: Option<PlantedBug>,
     pub(super) fenced: bool,
     pub(super) checkpoints: u64,
     pub(super) abandoned: u64,
@@ -152,7 +153,7 @@ impl Generation {
             running: None,
             finished: false,
         };
-        let committer = |_| Committer { notices: VecDeque::new(), commits: Commits::new(connectors.sinks.keys().cloned()) };
+        let committer = |_| Committer { notices: VecDeque::new(), heard: 0, commits: Commits::new(connectors.sinks.keys().cloned()) };
         let committers = (0..workers).map(committer).collect();
         let mut events = vec![Event::Time];
         for (id, source) in &connectors.sources {
@@ -175,7 +176,7 @@ impl Generation {
             told_progress: first_epoch,
             told_snapshots: first_epoch,
             ended: None,
-            forgets: bug == Some(PlantedBug::ForgetFailedUpload),
+            bug,
             fenced: false,
             checkpoints: 0,
             abandoned: 0,
@@ -315,9 +316,13 @@ impl Generation {
         let state = &self.fabric.nodes[node];
         let sinks = &self.fabric.plan.stages[state.stage].sinks;
         let sinks = sinks.iter().map(|node| &self.fabric.plan.graph.nodes[*node].id);
-        let confirmed = self.committers[state.worker as usize].commits.confirmed(sinks);
+        let committer = &self.committers[state.worker as usize];
+        let confirmed = match self.bug {
+            Some(PlantedBug::ConfirmUnfinished) => sinks.map(|sink| (sink.clone(), committer.heard)).collect(),
+            _ => committer.commits.confirmed(sinks),
+        };
         let subtask = state.worker;
-        let forgets = self.forgets;
+        let forgets = self.bug == Some(PlantedBug::ForgetFailedUpload);
         self.ios.push((
             Point::Upload,
             Io::new(async move {
@@ -439,6 +444,7 @@ impl Generation {
     /// A worker hears of a record.
     fn commit(&mut self, worker: usize) {
         let Some(permit) = self.committers[worker].notices.pop_front() else { return };
+        self.committers[worker].heard = permit.epoch();
         let due = self.committers[worker].commits.permit(&permit);
         due.into_iter().for_each(|commit| self.run(worker, commit));
     }

@@ -75,11 +75,13 @@ pub enum PlantedBug {
     ForgetFailedUpload,
     /// Sinks commit when the record is about to be written.
     CommitBeforeRecord,
+    /// A worker says that its output is committed when it has only heard that it may be.
+    ConfirmUnfinished,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SkipOffsets,
         Self::CopyOnRepeat,
         Self::DropCarried,
@@ -87,6 +89,7 @@ impl PlantedBug {
         Self::NoRecommit,
         Self::ForgetFailedUpload,
         Self::CommitBeforeRecord,
+        Self::ConfirmUnfinished,
     ];
 }
 
