@@ -52,12 +52,16 @@ impl Table {
             .filter(|(_, bytes)| *bytes > 0)
             .map(|(group, bytes)| block(group..group + 1, bytes))
             .collect();
-        self.added = bytes_outside(&blocks, &self.whole);
+        self.added = blocks.iter().map(|block| bytes_outside(&groups_of(block), block.length, &self.whole)).sum();
         self.written += blocks.iter().map(|block| block.length).sum::<u64>();
         self.changed += self.owned.clone().map(|group| change(group).min(self.sizes[group as usize])).sum::<u64>();
         if !blocks.is_empty() {
             self.files.push(file(self.checkpoints, blocks));
         }
+    }
+
+    fn layers(&self) -> u32 {
+        group_sizes(&self.chain(), &self.owned).iter().map(|size| size.layers).max().unwrap_or(0)
     }
 
     fn live_bytes(&self) -> u64 {
@@ -74,7 +78,7 @@ fn steady_changes_cost_twice_their_bytes_and_a_restore_reads_twice_the_state() {
         (table.written, table.changed) = (0, 0);
         for _ in 0..400 {
             table.checkpoint(|_| GROUP * percent / 100);
-            assert!(table.files.len() <= MAX_CHAIN_FILES, "{percent} %: {} files", table.files.len());
+            assert!(table.layers() <= MAX_LAYERS, "{percent} %: {} layers", table.layers());
             assert!(table.live_bytes() <= 5 * 128 * GROUP / 2, "{percent} %: {} of {}", table.live_bytes(), 128 * GROUP);
         }
         let amplification = table.written as f64 / table.changed as f64;
@@ -100,24 +104,37 @@ fn small_state_is_one_file_and_an_idle_job_writes_nothing() {
 }
 
 #[test]
-fn a_chain_that_a_rescale_made_too_long_is_worked_off_even_without_changes() {
+fn a_chain_that_is_too_deep_is_worked_off_even_without_changes() {
     let files =
-        |count: usize| BTreeMap::from([("t".to_string(), (0..count as u64).map(|n| file(n, vec![block(0..128, 1 << 30)])).collect())]);
-    assert!(next_whole(&files(MAX_CHAIN_FILES), &(0..128), 0).is_empty());
-    assert_eq!(next_whole(&files(MAX_CHAIN_FILES + 1), &(0..128), 0), 0..4);
+        |count: u32| BTreeMap::from([("t".to_string(), (0..u64::from(count)).map(|n| file(n, vec![block(0..128, 1 << 30)])).collect())]);
+    assert!(next_whole(&files(MAX_LAYERS), &(0..128), 0).is_empty());
+    assert_eq!(next_whole(&files(MAX_LAYERS + 1), &(0..128), 0), 0..4);
 }
 
 #[test]
-fn the_number_of_files_is_bounded_however_little_changes() {
-    for moving in [false, true] {
+fn a_base_of_many_files_is_no_deep_chain() {
+    let base: Vec<StateFile> = (0..100).map(|n| file(n, vec![block(n as u32..n as u32 + 1, 32 << 20)])).collect();
+    let change = file(100, vec![block(0..100, 1 << 20)]);
+    let tables = BTreeMap::from([("t".to_string(), base.into_iter().chain([change]).collect())]);
+    assert!(next_whole(&tables, &(0..100), 1 << 20).is_empty());
+}
+
+#[test]
+fn the_number_of_layers_is_bounded_however_little_changes() {
+    for pattern in 0..3 {
         let mut table = Table::new(100, 64 << 20);
         table.checkpoint(|_| u64::MAX);
-        let mut longest = 0;
+        let mut deepest = 0;
         for n in 0..1_000 {
-            table.checkpoint(|group| u64::from(group == if moving { n % 100 } else { 50 }));
-            longest = longest.max(table.files.len());
+            let changes = |group: u32| match pattern {
+                0 => group == 50,
+                1 => group == n % 100,
+                _ => group % 3 == 0,
+            };
+            table.checkpoint(|group| u64::from(changes(group)));
+            deepest = deepest.max(table.layers());
         }
-        assert!(longest <= MAX_CHAIN_FILES && longest >= ROUND_CHECKPOINTS as usize, "{longest} files");
+        assert!(deepest <= MAX_LAYERS, "pattern {pattern}: {deepest} layers");
     }
 }
 
@@ -174,7 +191,7 @@ proptest! {
                 file.blocks.iter().flat_map(groups_of).for_each(|group| live[group as usize].push(name));
             }
             prop_assert_eq!(&live, &expected);
-            prop_assert!(table.files.len() <= MAX_CHAIN_FILES, "{} files", table.files.len());
+            prop_assert!(table.layers() <= MAX_LAYERS, "{} layers", table.layers());
         }
     }
 }

@@ -12,17 +12,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use rheos_checkpoint::manifest::{Block, Manifest, StateFile};
+use rheos_checkpoint::chain;
+use rheos_checkpoint::manifest::{Manifest, StateFile};
 use rheos_checkpoint::state_file::{StateFileWriter, TARGET_FILE_BYTES};
 
 use super::codec::{self, EncodedBlock};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
-
-/// Live files of a table at which its operator begins to export key groups whole, so that old files can go.
-pub const COMPACT_FILES: usize = 32;
-/// Checkpoints over which the whole exports of one compaction are spread.
-pub const COMPACT_PARTS: u32 = 8;
 
 /// Live files by operator and table, oldest first.
 pub type LiveFiles = BTreeMap<OperatorId, BTreeMap<String, Vec<StateFile>>>;
@@ -33,8 +29,17 @@ pub struct StateLedger {
     groups: Range<u32>,
     live: LiveFiles,
     unwritten: Vec<Unwritten>,
-    /// By operator: the part of its key groups that is compacted next.
-    compacting: BTreeMap<OperatorId, u32>,
+    /// What the checkpoint since [`StateLedger::compaction`] added, by operator.
+    added: BTreeMap<OperatorId, Added>,
+}
+
+/// One operator's exports at one checkpoint.
+#[derive(Debug, Default)]
+struct Added {
+    /// The key groups that were exported whole.
+    whole: Range<u32>,
+    /// Bytes of other groups: what changed.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -54,14 +59,11 @@ impl StateLedger {
             let Some(state) = restored.and_then(|manifest| manifest.operators.get(&operator.0)) else { continue };
             let mut tables = BTreeMap::new();
             for (table, files) in &state.tables {
-                let mut files = files.clone();
-                narrow_files(&mut files, &(0..groups.start));
-                narrow_files(&mut files, &(groups.end..u32::MAX));
-                tables.insert(table.clone(), files);
+                tables.insert(table.clone(), chain::trim(files, &groups));
             }
             live.insert(operator, tables);
         }
-        Self { groups, live, unwritten: Vec::new(), compacting: BTreeMap::new() }
+        Self { groups, live, unwritten: Vec::new(), added: BTreeMap::new() }
     }
 
     /// Takes the rows that an operator exported for one table (see [`super::TableExport::encode`]).
@@ -69,9 +71,11 @@ impl StateLedger {
     /// # Errors
     /// When the rows are not what [`codec::encode`] takes.
     pub fn export(&mut self, operator: &OperatorId, table: &str, batches: &[RecordBatch]) -> Result<()> {
+        let added = self.added.entry(operator.clone()).or_default();
         for block in codec::encode(batches)? {
-            let live = std::iter::once(u32::from(block.first_group)..u32::from(block.last_group) + 1).collect();
-            self.unwritten.push(Unwritten { operator: operator.clone(), table: table.into(), block, live });
+            let groups = u32::from(block.first_group)..u32::from(block.last_group) + 1;
+            added.bytes += chain::bytes_outside(&groups, block.bytes.len() as u64, &added.whole);
+            self.unwritten.push(Unwritten { operator: operator.clone(), table: table.into(), block, live: vec![groups] });
         }
         Ok(())
     }
@@ -79,12 +83,13 @@ impl StateLedger {
     /// The operator is about to export these key groups whole, every table: what is known of them is dead. Before the
     /// [`StateLedger::export`]s of the same checkpoint.
     pub fn whole(&mut self, operator: &OperatorId, groups: &Range<u32>) {
+        self.added.entry(operator.clone()).or_default().whole = groups.clone();
         for unwritten in self.unwritten.iter_mut().filter(|unwritten| unwritten.operator == *operator) {
-            unwritten.live = unwritten.live.iter().flat_map(|live| without(live, groups)).collect();
+            unwritten.live = unwritten.live.iter().flat_map(|live| chain::subtract(live, groups)).collect();
         }
         self.unwritten.retain(|unwritten| !unwritten.live.is_empty());
         for files in self.live.get_mut(operator).into_iter().flat_map(BTreeMap::values_mut) {
-            narrow_files(files, groups);
+            *files = chain::drop_groups(files, groups);
         }
     }
 
@@ -116,7 +121,7 @@ impl StateLedger {
                 live.push(StateFile { path: file.path.clone(), bytes: file.bytes, blocks: Vec::new() });
             }
             if let Some(last) = live.last_mut() {
-                last.blocks.extend(unwritten.live.iter().map(|live| narrowed(block, live)));
+                last.blocks.extend(unwritten.live.iter().map(|live| chain::narrow(block, live)));
             }
         }
     }
@@ -126,53 +131,12 @@ impl StateLedger {
         &self.live
     }
 
-    /// Key groups that should be exported whole at the next checkpoint, for [`crate::stage::StageTask::compact`].
+    /// Key groups that should be exported whole at the next checkpoint, for [`crate::stage::StageTask::compact`]; see
+    /// [`chain`]. Once a checkpoint, after its exports.
     pub fn compaction(&mut self) -> Vec<(OperatorId, Range<u32>)> {
-        let mut asked = Vec::new();
-        for (operator, tables) in &self.live {
-            let many = tables.values().any(|files| files.len() > COMPACT_FILES);
-            let part = self.compacting.get(operator).copied().or(many.then_some(0));
-            let Some(part) = part else { continue };
-            let span = (self.groups.end - self.groups.start).div_ceil(COMPACT_PARTS).max(1);
-            let start = (self.groups.start + part * span).min(self.groups.end);
-            let end = (start + span).min(self.groups.end);
-            if end < self.groups.end {
-                self.compacting.insert(operator.clone(), part + 1);
-            } else {
-                self.compacting.remove(operator);
-            }
-            if start < end {
-                asked.push((operator.clone(), start..end));
-            }
-        }
-        asked
+        let added = std::mem::take(&mut self.added);
+        let bytes = |operator| added.get(operator).map_or(0, |added| added.bytes);
+        let next = self.live.iter().map(|(operator, tables)| (operator.clone(), chain::next_whole(tables, &self.groups, bytes(operator))));
+        next.filter(|(_, groups)| !groups.is_empty()).collect()
     }
-}
-
-/// Takes the key groups `dead` out of the files' blocks, and drops what is empty then.
-fn narrow_files(files: &mut Vec<StateFile>, dead: &Range<u32>) {
-    for file in files.iter_mut() {
-        file.blocks = file
-            .blocks
-            .iter()
-            .flat_map(|block| {
-                let live = u32::from(block.first_group)..u32::from(block.last_group) + 1;
-                without(&live, dead).map(|live| narrowed(block, &live)).collect::<Vec<_>>()
-            })
-            .collect();
-    }
-    files.retain(|file| !file.blocks.is_empty());
-}
-
-/// `range` without `dead`: none, one or two ranges.
-fn without(range: &Range<u32>, dead: &Range<u32>) -> impl Iterator<Item = Range<u32>> + use<> {
-    let dead = if dead.is_empty() { range.end..range.end } else { dead.clone() };
-    let below = range.start..range.end.min(dead.start);
-    let above = range.start.max(dead.end)..range.end;
-    [below, above].into_iter().filter(|part| !part.is_empty())
-}
-
-fn narrowed(block: &Block, live: &Range<u32>) -> Block {
-    // Groups are below 2^15, so both ends fit.
-    Block { first_group: live.start as u16, last_group: (live.end - 1) as u16, ..block.clone() }
 }
