@@ -213,20 +213,7 @@ impl Accumulators {
     /// The groups that changed since this was called last, in the canonical order of [`Self::sort`].
     pub(crate) fn take_touched(&mut self) -> Touched {
         let (slots, before) = self.groups.take_touched();
-        let mut sorted = slots.clone();
-        self.groups.sort(&mut sorted);
-        // Former rows in the new order; a slot's place in the old one is found through the slots' own order.
-        let mut places: Vec<(Slot, u32)> = slots.iter().enumerate().map(|(i, slot)| (*slot, i as u32)).collect();
-        places.sort_unstable();
-        let stride = self.groups.layout.stride;
-        let mut ordered = Rows::default();
-        ordered.words.reserve(before.words.len());
-        for slot in &sorted {
-            if let Ok(found) = places.binary_search_by_key(slot, |(slot, _)| *slot) {
-                ordered.push_copy(&self.groups.layout, &before, places[found].1 as usize * stride, 0);
-            }
-        }
-        Touched { slots: sorted, before: ordered }
+        Touched { slots, before }
     }
 
     /// Rows and results that groups `range` of the touched ones had before.

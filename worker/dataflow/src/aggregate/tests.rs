@@ -273,11 +273,12 @@ fn take_partials(accumulators: &mut Accumulators, rows: &[TextRow]) {
     accumulators.merge(&there, &local.rows(&slots), &local.partials(&slots).unwrap()).unwrap();
 }
 
-fn export(workers: &mut [Accumulators], stored: &mut BTreeMap<String, Vec<RecordBatch>>) {
-    for accumulators in workers {
-        for (name, table) in accumulators.export(&(0..0)) {
-            stored.entry(name).or_default().extend(table.encode().unwrap());
-        }
+type Pending = Vec<(String, Box<dyn TableExport>)>;
+
+/// Exports are encoded late: the state has moved on by then.
+fn encode(pending: &mut Pending, stored: &mut BTreeMap<String, Vec<RecordBatch>>) {
+    for (name, table) in pending.drain(..) {
+        stored.entry(name).or_default().extend(table.encode().unwrap());
     }
 }
 
@@ -290,6 +291,7 @@ proptest! {
         let mut model: BTreeMap<i64, Vec<TextRow>> = BTreeMap::new();
         let mut workers = vec![new_distinct(0, 1)];
         let mut stored = BTreeMap::new();
+        let mut pending = Pending::new();
         for act in acts {
             match act {
                 Act::Rows(rows) => {
@@ -312,9 +314,10 @@ proptest! {
                         }
                     }
                 }
-                Act::Export => export(&mut workers, &mut stored),
+                Act::Export => pending.extend(workers.iter_mut().flat_map(|one| one.export(&(0..0)))),
                 Act::Restore(count) => {
-                    export(&mut workers, &mut stored);
+                    pending.extend(workers.iter_mut().flat_map(|one| one.export(&(0..0))));
+                    encode(&mut pending, &mut stored);
                     workers = (0..count).map(|index| new_distinct(index, count)).collect();
                     workers.iter_mut().for_each(|one| one.import(&stored).unwrap());
                 }

@@ -222,14 +222,21 @@ impl KeyedTable {
         }
     }
 
-    /// Takes the list of rows that changed since it was taken last, and their former selves in the same order (new
-    /// rows: with initial values).
+    /// Takes the list of rows that changed since it was taken last, in the order of [`Self::sort`], and their former
+    /// selves (new rows: with initial values) in the same order.
     pub(crate) fn take_touched(&mut self) -> (Vec<Slot>, Rows) {
-        for slot in &self.touched {
+        let (slots, saved) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.saved));
+        for slot in &slots {
             let (chunk, row) = place(*slot);
             self.chunks[chunk].touched[row / 64] = 0;
         }
-        (std::mem::take(&mut self.touched), std::mem::take(&mut self.saved))
+        let order = self.order(&slots);
+        let mut sorted = Rows::default();
+        sorted.words.reserve(saved.words.len());
+        for i in &order {
+            sorted.push_copy(&self.layout, &saved, *i as usize * self.layout.stride, self.layout.values_at);
+        }
+        (order.into_iter().map(|i| slots[i as usize]).collect(), sorted)
     }
 
     /// Copies rows into one block.
@@ -341,13 +348,17 @@ impl KeyedTable {
 
     /// Puts slots in an order that depends on their keys only: by key group, then by hash, then by key.
     pub fn sort(&self, slots: &mut [Slot]) {
-        // The headers are read once and sorted beside the slots: looking rows up again would miss the cache each time.
-        let mut order: Vec<(u64, Slot)> = slots.iter().map(|slot| (self.word(*slot, 0), *slot)).collect();
-        order.sort_unstable_by_key(|(header, _)| *header);
-        for same in order.chunk_by_mut(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
-            same.sort_by(|(_, a), (_, b)| self.compare_keys(*a, *b));
-        }
-        slots.iter_mut().zip(order).for_each(|(slot, (_, sorted))| *slot = sorted);
+        let sorted: Vec<Slot> = self.order(slots).into_iter().map(|i| slots[i as usize]).collect();
+        slots.copy_from_slice(&sorted);
+    }
+
+    /// The places of `slots` in the order of their keys.
+    fn order(&self, slots: &[Slot]) -> Vec<u32> {
+        let mut order: Vec<(u64, u32)> = slots.iter().zip(0..).map(|(slot, i)| (self.word(*slot, 0), i)).collect();
+        order.sort_unstable_by(|(a, i), (b, j)| {
+            a.cmp(b).then_with(|| self.compare_keys(slots[*i as usize], slots[*j as usize]))
+        });
+        order.into_iter().map(|(_, i)| i).collect()
     }
 
     fn compare_keys(&self, a: Slot, b: Slot) -> std::cmp::Ordering {
