@@ -1,0 +1,1 @@
+//! [pure] The operator: reconciles `StreamJob` and `Savepoint` into pods, and never touches data.

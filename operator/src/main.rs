@@ -1,0 +1,3 @@
+//! [io] The operator's process.
+
+fn main() {}
