@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod metadata;
 pub mod names;
 pub mod quantity;
+pub mod rollout;
 pub mod status;
 pub mod stream_job;
 pub mod suggest;

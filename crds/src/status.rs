@@ -1,6 +1,10 @@
 //! [pure] `StreamJob.status`: what the operator last saw. For decisions and people, not telemetry.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::rollout::{Assigned, Rejected, Rollout, Run};
 
 /// The states of a job's life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +51,30 @@ pub struct StreamJobStatus {
     /// Hash of what the pods were built from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// What last ran and completed a checkpoint: where a roll-back goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Run>,
+    /// Which one of its kind each pod is, by index: raised before a replacement is created.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub incarnations: BTreeMap<u32, u32>,
+    /// Version of the latest assignment that was, or is about to be, given to the coordinator.
+    #[serde(default)]
+    pub assignment: u64,
+    /// What that assignment says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<Assigned>,
+    /// The change that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// What was rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
+    /// `spec.restore.nonce` that was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_nonce: Option<i64>,
+    /// When the job finished or failed for good, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
     /// The latest complete checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointStatus>,

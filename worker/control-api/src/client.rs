@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, redirect};
+use reqwest::{Method, RequestBuilder, StatusCode, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::limits::{POLL_LIMIT, RESPONSE_LIMIT, SAVEPOINT_WAIT};
+use crate::assignment::Assignment;
+use crate::limits::{LEAVE_WAIT, POLL_LIMIT, RESPONSE_LIMIT, SAVEPOINT_WAIT};
 use crate::paths;
+use crate::token::Token;
 use crate::view::{ErrorBody, JobView, SavepointRequest, SavepointResponse};
 
 /// How long an ordinary request may take.
@@ -49,6 +51,7 @@ pub enum ClientError {
 pub struct Client {
     address: String,
     http: reqwest::Client,
+    token: Option<Token>,
 }
 
 impl Client {
@@ -63,7 +66,13 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|source| ClientError::Transport { address: address.clone(), source })?;
-        Ok(Self { address, http })
+        Ok(Self { address, http, token: None })
+    }
+
+    /// The same, with the job's token on every request.
+    #[must_use]
+    pub fn with_token(self, token: Token) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// The job as it is now.
@@ -100,12 +109,29 @@ impl Client {
         self.call(Method::POST, paths::STOP, None::<&()>, REQUEST_TIMEOUT).await
     }
 
+    /// Gives a pod an assignment: it is the job's coordinator from then on. Does not wait for the job to run. Safe to
+    /// repeat; a version that is not higher than the known one is refused with status 409.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn assign(&self, assignment: &Assignment) -> Result<JobView, ClientError> {
+        self.call(Method::PUT, paths::ASSIGNMENT, Some(assignment), REQUEST_TIMEOUT).await
+    }
+
+    /// Tells a pod that it goes; answers when no engine runs there any more.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn leave(&self) -> Result<JobView, ClientError> {
+        self.call(Method::POST, paths::LEAVE, None::<&()>, LEAVE_WAIT + REQUEST_TIMEOUT).await
+    }
+
     /// Whether rows can flow.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn is_ready(&self) -> Result<bool, ClientError> {
-        let request = self.http.get(format!("{}{}", self.address, paths::READY)).timeout(REQUEST_TIMEOUT);
+        let request = self.authorized(self.http.get(format!("{}{}", self.address, paths::READY)).timeout(REQUEST_TIMEOUT));
         let response = request.send().await.map_err(|source| self.transport(source))?;
         Ok(response.status().is_success())
     }
@@ -117,7 +143,7 @@ impl Client {
         body: Option<&impl Serialize>,
         timeout: Duration,
     ) -> Result<T, ClientError> {
-        let mut request = self.http.request(method, format!("{}{path}", self.address)).timeout(timeout);
+        let mut request = self.authorized(self.http.request(method, format!("{}{path}", self.address)).timeout(timeout));
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -136,6 +162,13 @@ impl Client {
             return Err(ClientError::Refused { address: self.address.clone(), status: status.as_u16(), message });
         }
         serde_json::from_slice(&bytes).map_err(|error| self.unreadable(error.to_string()))
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        }
     }
 
     fn transport(&self, source: reqwest::Error) -> ClientError {

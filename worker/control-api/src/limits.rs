@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 /// Longest request body, bytes.
-pub const BODY_LIMIT: usize = 64 * 1024;
+pub const BODY_LIMIT: usize = 128 * 1024;
+/// Most members of a job.
+pub const MEMBERS_LIMIT: usize = 512;
 /// Requests that are served at the same time; more get 503.
 pub const CONCURRENCY_LIMIT: usize = 64;
 /// Longest id of a savepoint, characters.
@@ -12,6 +14,8 @@ pub const ID_LIMIT: usize = 63;
 pub const POLL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time a savepoint request waits before it answers 202.
 pub const SAVEPOINT_WAIT: Duration = Duration::from_secs(20);
+/// Longest time a request to leave may take: the longest checkpoint timeout that a pod's grace period has room for.
+pub const LEAVE_WAIT: Duration = Duration::from_secs(600);
 /// Checkpoints in [`crate::JobView`]'s history.
 pub const HISTORY_LIMIT: usize = 20;
 /// Longest response that the client reads, bytes.

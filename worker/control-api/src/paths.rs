@@ -12,3 +12,7 @@ pub const JOB: &str = "/v1/job";
 pub const SAVEPOINTS: &str = "/v1/savepoints";
 /// Stops with a checkpoint.
 pub const STOP: &str = "/v1/stop";
+/// Takes [`crate::Assignment`]; pods only.
+pub const ASSIGNMENT: &str = "/v1/assignment";
+/// This pod goes: the job takes a checkpoint and its engine here ends; pods only.
+pub const LEAVE: &str = "/v1/leave";

@@ -45,8 +45,35 @@ pub struct JobView {
     pub savepoints: BTreeMap<String, SavepointView>,
     /// Restarts.
     pub restarts: Restarts,
-    /// Why the job failed.
+    /// Why the job failed. The kind `fenced`: another coordinator has taken over; this one rests until it gets a higher
+    /// assignment.
     pub failure: Option<Failure>,
+    /// Version of the assignment in force; pods only.
+    #[serde(default)]
+    pub assignment: Option<u64>,
+    /// Whether this pod coordinates the job.
+    #[serde(default)]
+    pub coordinator: bool,
+    /// Whether this pod was asked to leave.
+    #[serde(default)]
+    pub leaving: bool,
+    /// The pods of the assignment, by process; empty outside a cluster.
+    #[serde(default)]
+    pub members: Vec<MemberView>,
+}
+
+/// A pod of the assignment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberView {
+    /// Its name.
+    pub pod: String,
+    /// Where its member port is.
+    pub address: String,
+    /// Since when it has no engine and cannot be given one, ms since 1970; none: it is there.
+    pub away_since: Option<i64>,
+    /// Why it is away.
+    pub reason: Option<String>,
 }
 
 /// Rows of a run.

@@ -355,9 +355,7 @@ impl KeyedTable {
     /// The places of `slots` in the order of their keys.
     fn order(&self, slots: &[Slot]) -> Vec<u32> {
         let mut order: Vec<(u64, u32)> = slots.iter().zip(0..).map(|(slot, i)| (self.word(*slot, 0), i)).collect();
-        order.sort_unstable_by(|(a, i), (b, j)| {
-            a.cmp(b).then_with(|| self.compare_keys(slots[*i as usize], slots[*j as usize]))
-        });
+        order.sort_unstable_by(|(a, i), (b, j)| a.cmp(b).then_with(|| self.compare_keys(slots[*i as usize], slots[*j as usize])));
         order.into_iter().map(|(_, i)| i).collect()
     }
 

@@ -1,0 +1,97 @@
+//! [pure] The part of `StreamJob.status` that the operator keeps for itself: what runs, and what is taking over.
+//!
+//! It is written before anything is done, so that an operator that starts anew goes on where the last one was.
+
+use serde::{Deserialize, Serialize};
+
+/// A revision with its workers and its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// Hash of what the pods are built from.
+    pub revision: String,
+    /// Workers.
+    pub parallelism: i64,
+    /// Last part of the storage path.
+    pub state_id: String,
+}
+
+/// What the coordinator was last told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Assigned {
+    /// What runs.
+    pub run: Run,
+    /// The pod that leads.
+    pub coordinator: String,
+    /// Hash of all that it was told.
+    pub digest: String,
+    /// When that was decided, RFC 3339.
+    pub since: String,
+    /// Whether it was stopped since, and runs no more.
+    #[serde(default)]
+    pub stopped: bool,
+}
+
+/// A change of what runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// What shall run.
+    pub to: Run,
+    /// Why.
+    pub kind: RolloutKind,
+    /// How far it is.
+    pub stage: RolloutStage,
+    /// When it began, RFC 3339.
+    pub since: String,
+    /// When the stage began, RFC 3339.
+    pub stage_since: String,
+    /// The Savepoint that is taken for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
+}
+
+/// Why something takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+pub enum RolloutKind {
+    /// The job starts: for the first time, or after it was at rest.
+    Start,
+    /// The spec asks for another revision.
+    Upgrade,
+    /// What took over did not become stable.
+    RollBack,
+}
+
+/// How far a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+pub enum RolloutStage {
+    /// The new pods start; the old ones run.
+    Preparing,
+    /// A savepoint or a fresh checkpoint is waited for.
+    Saving,
+    /// The old job stops with a checkpoint.
+    Stopping,
+    /// The new pods were assigned; the job is not stable yet.
+    Starting,
+}
+
+/// What was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Rejected {
+    /// The revision; not tried again while the spec asks for it without a break.
+    pub revision: String,
+    /// One word for programs.
+    pub reason: String,
+    /// One sentence for people.
+    pub message: String,
+    /// When, RFC 3339.
+    pub at: String,
+}

@@ -1,0 +1,35 @@
+//! [pure] Every label, annotation and other name that leaves the operator.
+
+/// Field manager of everything that is applied.
+pub const FIELD_MANAGER: &str = "rheos-operator";
+/// The finalizer of a job and of a savepoint.
+pub const FINALIZER: &str = "rheos.dev/finalizer";
+
+/// Kubernetes' own.
+pub const NAME: &str = "app.kubernetes.io/name";
+/// Kubernetes' own.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Kubernetes' own.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`NAME`].
+pub const WORKER_NAME: &str = "rheos-worker";
+/// Value of [`MANAGED_BY`].
+pub const OPERATOR_NAME: &str = "rheos-operator";
+
+/// The job that an object belongs to.
+pub const JOB: &str = "rheos.dev/job";
+/// The revision that a pod or a ConfigMap was built from.
+pub const REVISION: &str = "rheos.dev/revision";
+/// The process that a pod hosts.
+pub const INDEX: &str = "rheos.dev/index";
+/// How often the pod of this index was replaced.
+pub const INCARNATION: &str = "rheos.dev/incarnation";
+/// What a pod is for, where it is no worker: [`DISPOSAL`].
+pub const ROLE: &str = "rheos.dev/role";
+/// Value of [`ROLE`]: deletes one savepoint.
+pub const DISPOSAL: &str = "disposal";
+
+/// Annotation: `true` stops all acts on the job.
+pub const PAUSED: &str = "rheos.dev/paused";
+/// Annotation: `true` takes a savepoint before the job is deleted.
+pub const SAVEPOINT_ON_DELETE: &str = "rheos.dev/savepoint-on-delete";

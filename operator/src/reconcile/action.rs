@@ -1,0 +1,116 @@
+//! [pure] Everything that the operator can do: a closed list, executed by `apply` without a decision of its own.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use rheos_control_api::Assignment;
+use serde_json::Value;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Puts our finalizer on the job.
+    AddFinalizer,
+    /// Takes it away: the job may go.
+    RemoveFinalizer,
+    /// Creates the snapshot of a revision; that it exists is success (it is immutable).
+    ApplyConfigMap(Box<ConfigMap>),
+    /// Creates the job's token; `apply` puts the data in. That it exists is success.
+    CreateToken(Box<Secret>),
+    /// Applies the Service.
+    ApplyService(Box<Service>),
+    /// Applies the disruption budget.
+    ApplyPdb(Box<PodDisruptionBudget>),
+    /// Creates a pod; that it exists is success.
+    CreatePod(Box<Pod>),
+    /// Deletes a pod, if it is still the one that was seen.
+    DeletePod {
+        /// Which.
+        target: Target,
+        /// Less than the pod's own grace period, seconds.
+        grace_seconds: Option<u32>,
+    },
+    /// Deletes the snapshot of a revision that nothing needs any more.
+    DeleteConfigMap(Target),
+    /// Tells a pod what the job runs with; makes it the coordinator.
+    Assign {
+        /// The pod.
+        pod: String,
+        /// Its address.
+        address: IpAddr,
+        /// What it is told.
+        assignment: Box<Assignment>,
+    },
+    /// Stops the job with a checkpoint.
+    Stop {
+        /// The coordinator.
+        pod: String,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// Takes a savepoint.
+    Savepoint {
+        /// The coordinator.
+        pod: String,
+        /// Its address.
+        address: IpAddr,
+        /// Under which id.
+        id: String,
+    },
+    /// Creates a Savepoint; that it exists is success.
+    CreateSavepoint {
+        /// Its name.
+        name: String,
+        /// The whole object.
+        object: Box<Value>,
+    },
+    /// Writes the status of a Savepoint, if it is still the one that was seen.
+    WriteSavepoint {
+        /// Which.
+        target: Target,
+        /// Its status, whole.
+        status: Box<Value>,
+    },
+    /// Deletes a Savepoint that its history limit leaves out.
+    DeleteSavepoint(Target),
+}
+
+/// An object, as it was seen: deletes and writes carry both as preconditions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resource version.
+    pub resource_version: String,
+}
+
+impl Action {
+    /// The action in one word, for logs, metrics and [`crate::reconcile::Refusal`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AddFinalizer => "AddFinalizer",
+            Self::RemoveFinalizer => "RemoveFinalizer",
+            Self::ApplyConfigMap(_) => "ApplyConfigMap",
+            Self::CreateToken(_) => "CreateToken",
+            Self::ApplyService(_) => "ApplyService",
+            Self::ApplyPdb(_) => "ApplyPdb",
+            Self::CreatePod(_) => "CreatePod",
+            Self::DeletePod { .. } => "DeletePod",
+            Self::DeleteConfigMap(_) => "DeleteConfigMap",
+            Self::Assign { .. } => "Assign",
+            Self::Stop { .. } => "Stop",
+            Self::Savepoint { .. } => "Savepoint",
+            Self::CreateSavepoint { .. } => "CreateSavepoint",
+            Self::WriteSavepoint { .. } => "WriteSavepoint",
+            Self::DeleteSavepoint(_) => "DeleteSavepoint",
+        }
+    }
+
+    /// Whether it acts on a running job: at most one of these in a decision.
+    pub fn is_act(&self) -> bool {
+        matches!(self, Self::Assign { .. } | Self::Stop { .. } | Self::Savepoint { .. })
+    }
+}
