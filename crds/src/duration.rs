@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 /// Longest duration that is accepted, days.
 pub const MAX_DAYS: u64 = 366;
+/// Longest text of a duration, characters.
+pub const TEXT_LIMIT: usize = 32;
 
 /// A duration, not yet read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct DurationText(pub String);
 
@@ -43,6 +46,9 @@ fn parse(text: &str) -> Result<Duration, String> {
     let mut millis: u64 = 0;
     if rest.is_empty() {
         return Err("is empty".to_owned());
+    }
+    if text.chars().count() > TEXT_LIMIT {
+        return Err(format!("has {} characters", text.chars().count()));
     }
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -95,7 +101,21 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in ["", "10", "s", "-1s", "1.5s", "10 s", "10x", "367d", "366d1ms", "99999999999999999999s", "１s", "1s "] {
+        for text in [
+            "",
+            "10",
+            "s",
+            "-1s",
+            "1.5s",
+            "10 s",
+            "10x",
+            "367d",
+            "366d1ms",
+            "99999999999999999999s",
+            "１s",
+            "1s ",
+            "0s0s0s0s0s0s0s0s0s0s0s0s0s0s0s0s0s",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -6,12 +6,16 @@
 //!
 //! Not here: secret values (only references to them), Kubernetes clients, SQL (the planner's), files.
 
+pub mod cron;
 pub mod duration;
+#[cfg(feature = "kube")]
+pub mod kube;
 pub mod manifest;
 pub mod metadata;
 pub mod names;
 pub mod quantity;
 pub mod rollout;
+pub mod savepoint;
 pub mod status;
 pub mod stream_job;
 pub mod suggest;
@@ -19,10 +23,11 @@ pub mod uri;
 pub mod validate;
 pub mod validated;
 
-pub use manifest::{ManifestError, parse_manifest};
+pub use manifest::{ManifestError, parse_manifest, parse_savepoint};
+pub use savepoint::{Savepoint, SavepointSpec, SavepointStatus};
 pub use status::StreamJobStatus;
 pub use stream_job::{StreamJob, StreamJobSpec};
-pub use validate::{FieldError, validate};
+pub use validate::{FieldError, validate, validate_savepoint};
 pub use validated::ValidatedJob;
 
 /// API group of every resource.
@@ -33,3 +38,5 @@ pub const VERSION: &str = "v1alpha1";
 pub const API_VERSION: &str = "rheos.dev/v1alpha1";
 /// `kind` of a job.
 pub const KIND: &str = "StreamJob";
+/// `kind` of a savepoint.
+pub const SAVEPOINT_KIND: &str = "Savepoint";

@@ -1,12 +1,13 @@
-//! [pure] Reading a manifest: YAML (or JSON) text to a [`StreamJob`], with budgets against bombs, and errors that name
+//! [pure] Reading a manifest: YAML (or JSON) text to a [`StreamJob`] or a [`Savepoint`], with budgets against bombs, and errors that name
 //! line, column and field.
 //!
-//! A file may hold several YAML documents; exactly one of them must be a `StreamJob`, the others are not looked at.
+//! A file may hold several YAML documents; exactly one of them must be of the kind that is read, the others are not looked at.
 
 use serde::Deserialize;
 
+use crate::savepoint::Savepoint;
 use crate::stream_job::StreamJob;
-use crate::{API_VERSION, KIND, suggest};
+use crate::{API_VERSION, KIND, SAVEPOINT_KIND, suggest};
 
 /// Longest manifest, bytes.
 pub const MANIFEST_LIMIT: usize = 1024 * 1024;
@@ -49,33 +50,46 @@ fn field(path: &Option<String>) -> String {
 /// # Errors
 /// The text is too long, no YAML, over budget, holds no `StreamJob` or several, or a field is unknown or of a wrong type.
 pub fn parse_manifest(text: &str) -> Result<StreamJob, ManifestError> {
+    only(KIND, text)
+}
+
+/// Reads the one `Savepoint` of a manifest. Nothing but form is checked; see [`crate::validate_savepoint`].
+///
+/// # Errors
+/// As [`parse_manifest`].
+pub fn parse_savepoint(text: &str) -> Result<Savepoint, ManifestError> {
+    only(SAVEPOINT_KIND, text)
+}
+
+/// The one document of this kind.
+fn only<T: for<'de> Deserialize<'de>>(kind: &str, text: &str) -> Result<T, ManifestError> {
     if text.len() > MANIFEST_LIMIT {
         return Err(plain(format!("the manifest has {} bytes; at most {MANIFEST_LIMIT} are read", text.len())));
     }
     let documents = documents(text)?;
     let chosen = match documents.as_slice() {
-        [] => return Err(plain(format!("the manifest is empty; write a {KIND} (apiVersion: {API_VERSION})"))),
+        [] => return Err(plain(format!("the manifest is empty; write a {kind} (apiVersion: {API_VERSION})"))),
         [only] => only,
         several => {
             let mut jobs = Vec::new();
             for document in several {
                 let head: Head = read(document)?;
-                if head.kind.as_deref() == Some(KIND) {
+                if head.kind.as_deref() == Some(kind) {
                     jobs.push(document);
                 }
             }
             match jobs.as_slice() {
                 [only] => *only,
-                [] => return Err(plain(format!("none of the {} documents is a {KIND}", several.len()))),
-                jobs => return Err(plain(format!("{} documents are a {KIND}; keep one in a file", jobs.len()))),
+                [] => return Err(plain(format!("none of the {} documents is a {kind}", several.len()))),
+                jobs => return Err(plain(format!("{} documents are a {kind}; keep one in a file", jobs.len()))),
             }
         }
     };
     let head: Head = read(chosen)?;
     match head.kind.as_deref() {
-        Some(KIND) => read(chosen),
-        Some(other) => Err(plain(format!("kind: {other:?} is not known; write {KIND}"))),
-        None => Err(plain(format!("kind: is missing; write {KIND}"))),
+        Some(found) if found == kind => read(chosen),
+        Some(other) => Err(plain(format!("kind: {other:?} is not known; write {kind}"))),
+        None => Err(plain(format!("kind: is missing; write {kind}"))),
     }
 }
 

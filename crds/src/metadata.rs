@@ -27,6 +27,7 @@ pub struct Metadata {
 
 /// A Secret of the same namespace, by name. The value never enters any type of this crate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
     /// Its name.
@@ -35,6 +36,7 @@ pub struct SecretRef {
 
 /// One key of a ConfigMap of the same namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConfigMapKeyRef {
     /// Name of the ConfigMap.

@@ -1,11 +1,54 @@
-//! [pure] Kubernetes quantities (`500m`, `1.5`, `2Gi`): checked for form, passed on as text.
+//! [pure] Kubernetes quantities (`500m`, `"1.5"`, `2Gi`): checked for form, passed on as text.
 
+use std::fmt;
+
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// A quantity as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A quantity as written. Text, or a whole number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Quantity(pub String);
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// Takes what the schema's int-or-string takes.
+struct Reader;
+
+impl Visitor<'_> for Reader {
+    type Value = Quantity;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a quantity: text like 500m or 4Gi, or a whole number; fractions in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Quantity, E> {
+        Ok(Quantity(text.to_owned()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Quantity, E> {
+        Ok(Quantity(number.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Quantity, E> {
+        Ok(Quantity(number.to_string()))
+    }
+}
+
+#[cfg(feature = "kube")]
+impl schemars::JsonSchema for Quantity {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true})
+    }
+}
 
 impl Quantity {
     /// Whether Kubernetes would take it: a positive decimal number with an optional suffix.

@@ -1,4 +1,6 @@
 //! [pure] `StreamJob.status`: what the operator last saw. For decisions and people, not telemetry.
+//!
+//! Unknown fields are read over, unlike those of `spec`: an operator that was rolled back reads what a newer one wrote.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +10,7 @@ use crate::rollout::{Assigned, Rejected, Rollout, Run};
 
 /// The states of a job's life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 pub enum Phase {
     /// Accepted; nothing runs yet.
     #[default]
@@ -34,7 +37,8 @@ pub enum Phase {
 
 /// What was last seen of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct StreamJobStatus {
     /// Where the job is in its life.
     #[serde(default)]
@@ -56,6 +60,7 @@ pub struct StreamJobStatus {
     pub stable: Option<Run>,
     /// Which one of its kind each pod is, by index: raised before a replacement is created.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "kube", schemars(with = "BTreeMap<String, u32>"))]
     pub incarnations: BTreeMap<u32, u32>,
     /// Version of the latest assignment that was, or is about to be, given to the coordinator.
     #[serde(default)]
@@ -80,10 +85,13 @@ pub struct StreamJobStatus {
     pub last_checkpoint: Option<CheckpointStatus>,
     /// The latest complete savepoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_savepoint: Option<SavepointStatus>,
+    pub last_savepoint: Option<LastSavepoint>,
     /// Restarts since the job was created.
     #[serde(default)]
     pub restarts: i64,
+    /// Why the last one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_restart: Option<RestartStatus>,
     /// Workers.
     #[serde(default)]
     pub parallelism: ParallelismStatus,
@@ -95,9 +103,24 @@ pub struct StreamJobStatus {
     pub pending: Option<Pending>,
 }
 
+/// A restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RestartStatus {
+    /// When, RFC 3339.
+    pub time: String,
+    /// One word for programs: `OOMKilled`, `PodLost`, …
+    pub reason: String,
+    /// One sentence for people.
+    #[serde(default)]
+    pub message: String,
+}
+
 /// A Kubernetes condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it is about.
     #[serde(rename = "type")]
@@ -118,7 +141,8 @@ pub struct Condition {
 
 /// A complete checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct CheckpointStatus {
     /// The epoch it closes.
     pub epoch: i64,
@@ -132,8 +156,9 @@ pub struct CheckpointStatus {
 
 /// A complete savepoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SavepointStatus {
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LastSavepoint {
     /// Its id.
     pub id: String,
     /// Where it is.
@@ -146,7 +171,8 @@ pub struct SavepointStatus {
 
 /// Workers wanted and running.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct ParallelismStatus {
     /// Wanted.
     #[serde(default)]
@@ -158,7 +184,8 @@ pub struct ParallelismStatus {
 
 /// An act that was written down before it was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct Pending {
     /// Names the act; repeating it under this id has no second effect.
     pub id: String,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cron::CronText;
 use crate::duration::DurationText;
 use crate::metadata::{ConfigMapKeyRef, Metadata, SecretRef};
 use crate::quantity::Quantity;
@@ -31,7 +32,30 @@ pub struct StreamJob {
 
 /// What is wanted of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(
+    feature = "kube",
+    derive(kube::CustomResource),
+    kube(
+        group = "rheos.dev",
+        version = "v1alpha1",
+        kind = "StreamJob",
+        root = "StreamJobResource",
+        doc = "A streaming SQL job.",
+        namespaced,
+        derive = "PartialEq",
+        status = "StreamJobStatus",
+        shortname = "sj",
+        category = "rheos",
+        scale(
+            spec_replicas_path = ".spec.parallelism",
+            status_replicas_path = ".status.parallelism.running",
+            label_selector_path = ".status.selector"
+        ),
+        selectable = ".status.phase",
+    )
+)]
 pub struct StreamJobSpec {
     /// The SQL script: `CREATE TABLE …`, `CREATE VIEW …`, `INSERT INTO …`. At most 64 KiB. Either this or `sqlFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +93,12 @@ pub struct StreamJobSpec {
     /// Changes `parallelism` with the load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// Savepoints that are taken without being asked for. Taken by the operator only.
+    #[serde(default)]
+    pub savepoints: Savepoints,
+    /// How long the pods of a finished job stay, for logs and the admin API. Default 10 min.
+    #[serde(default = "defaults::ttl_after_finished")]
+    pub ttl_after_finished: DurationText,
     /// The worker pods.
     #[serde(default)]
     pub worker: Worker,
@@ -76,6 +106,7 @@ pub struct StreamJobSpec {
 
 /// Where a SQL script is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SqlFrom {
     /// A key of a ConfigMap in the job's namespace.
@@ -84,6 +115,7 @@ pub struct SqlFrom {
 
 /// Whether a job shall run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 pub enum DesiredState {
     /// It runs.
     #[default]
@@ -94,6 +126,7 @@ pub enum DesiredState {
 
 /// What a job promises about every row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 pub enum Delivery {
     /// Nothing lost, nothing twice.
     #[default]
@@ -106,6 +139,7 @@ pub enum Delivery {
 
 /// How often state is saved, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Checkpoint {
     /// Between the starts of two checkpoints, at least 100 ms. Default 10 s.
@@ -124,6 +158,7 @@ pub struct Checkpoint {
 
 /// An object store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Storage {
     /// `s3://bucket/prefix` or `file:///path`.
@@ -141,6 +176,7 @@ pub struct Storage {
 
 /// What happens to the state when the job changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Upgrade {
     /// What the new revision starts from.
@@ -152,10 +188,17 @@ pub struct Upgrade {
     /// Go back to the last stable revision when a new one fails.
     #[serde(default = "defaults::yes")]
     pub rollback: bool,
+    /// A new revision that has not completed a checkpoint after this time has failed. Default 5 min.
+    #[serde(default = "defaults::upgrade_deadline")]
+    pub deadline: DurationText,
+    /// No upgrade from a checkpoint older than this: a fresh one is taken first, or the upgrade waits. Any age when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_checkpoint_age: Option<DurationText>,
 }
 
 /// What a new revision starts from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 pub enum UpgradeMode {
     /// The latest checkpoint.
     #[default]
@@ -168,6 +211,7 @@ pub enum UpgradeMode {
 
 /// What to start from: for the first start, and again whenever `nonce` rises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restore {
     /// The snapshot.
@@ -182,6 +226,7 @@ pub struct Restore {
 
 /// A snapshot; exactly one field is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestoreFrom {
     /// Name of a `Savepoint` of the same namespace.
@@ -192,8 +237,31 @@ pub struct RestoreFrom {
     pub uri: Option<String>,
 }
 
+/// Savepoints that are taken without being asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Savepoints {
+    /// The time between two of them, at least 1 min. Not beside `cron`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<DurationText>,
+    /// When they are taken: minute, hour, day of month, month, day of week, in UTC. Not beside `every`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<CronText>,
+    /// Periodic savepoints to keep, 1 to 100; older ones are deleted with their data. Default 5.
+    #[serde(default = "defaults::history_limit")]
+    pub history_limit: i64,
+    /// Periodic savepoints older than this are deleted with their data. The newest one is always kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<DurationText>,
+    /// Take one when the job is deleted; its `Savepoint` stays.
+    #[serde(default)]
+    pub on_delete: bool,
+}
+
 /// How failures are answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restart {
     /// Restarts within `window` before the job fails, 0 to 10,000. Default 10.
@@ -209,6 +277,7 @@ pub struct Restart {
 
 /// A pause that doubles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backoff {
     /// The first pause. Default 1 s.
@@ -221,6 +290,7 @@ pub struct Backoff {
 
 /// State-machine replication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Replication {
     /// Full sets of workers, 1 or 2. Default 1.
@@ -230,6 +300,7 @@ pub struct Replication {
 
 /// Changes `parallelism` with the load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Autoscaling {
     /// Fewest workers. Default 1.
@@ -244,6 +315,7 @@ pub struct Autoscaling {
 
 /// The worker pods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Worker {
     /// Container image; the operator's default when absent.
@@ -257,11 +329,13 @@ pub struct Worker {
     pub resources: Resources,
     /// Merged into the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "kube", schemars(schema_with = "crate::kube::any_object"))]
     pub pod_template: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Requests and limits, by resource name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
     /// What is reserved.
@@ -287,6 +361,8 @@ impl Default for StreamJobSpec {
             restart: Restart::default(),
             replication: Replication::default(),
             autoscaling: None,
+            savepoints: Savepoints::default(),
+            ttl_after_finished: defaults::ttl_after_finished(),
             worker: Worker::default(),
         }
     }
@@ -305,7 +381,19 @@ impl Default for Checkpoint {
 
 impl Default for Upgrade {
     fn default() -> Self {
-        Self { mode: UpgradeMode::default(), savepoint_on_upgrade: false, rollback: true }
+        Self {
+            mode: UpgradeMode::default(),
+            savepoint_on_upgrade: false,
+            rollback: true,
+            deadline: defaults::upgrade_deadline(),
+            max_checkpoint_age: None,
+        }
+    }
+}
+
+impl Default for Savepoints {
+    fn default() -> Self {
+        Self { every: None, cron: None, history_limit: defaults::history_limit(), max_age: None, on_delete: false }
     }
 }
 
@@ -363,6 +451,15 @@ mod defaults {
     }
     pub(super) fn backoff_max() -> DurationText {
         "1m".into()
+    }
+    pub(super) fn upgrade_deadline() -> DurationText {
+        "5m".into()
+    }
+    pub(super) fn history_limit() -> i64 {
+        5
+    }
+    pub(super) fn ttl_after_finished() -> DurationText {
+        "10m".into()
     }
     pub(super) fn target_utilization() -> i64 {
         70

@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use crate::duration::{self, DurationText};
 use crate::names::{self, JOB_NAME_LIMIT, JobName, LABEL_LIMIT};
-use crate::stream_job::{Autoscaling, Checkpoint, Restart, Restore, Storage, StreamJob, StreamJobSpec, Worker};
+use crate::stream_job::{Autoscaling, Checkpoint, Restart, Restore, Storage, StreamJob, StreamJobSpec, Upgrade, Worker};
 use crate::uri;
 use crate::validated::{
     AutoscalingPolicy, CheckpointPolicy, RestartPolicy, RestorePolicy, RestoreSource, SqlSource, StoragePolicy, UpgradePolicy,
     ValidatedJob, WorkerPolicy,
 };
 use crate::{API_VERSION, KIND};
+
+mod savepoint;
+
+pub use savepoint::{HISTORY_LIMIT, MIN_SAVEPOINT_PERIOD, validate_savepoint};
 
 /// Longest SQL text, bytes.
 pub const SQL_LIMIT: usize = 64 * 1024;
@@ -25,6 +29,10 @@ pub const MAX_PARALLELISM_LIMIT: i64 = 32_768;
 pub const MIN_CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
 /// Most checkpoints to keep.
 pub const RETAIN_LIMIT: i64 = 100;
+/// Shortest time in which a new revision has to become stable.
+pub const MIN_UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
+/// Most names of resources in `requests` and in `limits`.
+pub const RESOURCES_LIMIT: usize = 32;
 /// Most restarts in a window.
 pub const RESTARTS_LIMIT: i64 = 10_000;
 /// Most worker threads a pod.
@@ -55,12 +63,7 @@ impl fmt::Display for FieldError {
 /// Every violated rule, in the order of the fields.
 pub fn validate(job: &StreamJob) -> Result<ValidatedJob, Vec<FieldError>> {
     let mut errors = Errors::default();
-    if job.api_version != API_VERSION {
-        errors.add("apiVersion", format!("{:?} is not known", job.api_version), format!("write {API_VERSION}"));
-    }
-    if job.kind != KIND {
-        errors.add("kind", format!("{:?} is not known", job.kind), format!("write {KIND}"));
-    }
+    errors.head((&job.api_version, API_VERSION), (&job.kind, KIND));
     let name = JobName::new(&job.metadata.name);
     if let Err(problem) = &name {
         let hint = format!("use 1 to {JOB_NAME_LIMIT} lower-case letters, digits and inner dashes");
@@ -78,13 +81,14 @@ pub fn validate(job: &StreamJob) -> Result<ValidatedJob, Vec<FieldError>> {
     let most = i64::from(max_parallelism.unwrap_or(MAX_PARALLELISM_LIMIT as u32));
     let parallelism = errors.integer("spec.parallelism", spec.parallelism, 1..=most, "spec.maxParallelism is the most");
     let checkpoint = checkpoint(&spec.checkpoint, &mut errors);
+    let upgrade = upgrade(&spec.upgrade, &mut errors);
     let restore = spec.restore.as_ref().and_then(|restore| self::restore(restore, &job.metadata.name, &mut errors));
     let restart = restart(&spec.restart, &mut errors);
     let replicas = errors.integer("spec.replication.replicas", spec.replication.replicas, 1..=2, "two sets at most");
     let autoscaling = spec.autoscaling.as_ref().and_then(|autoscaling| self::autoscaling(autoscaling, most, &mut errors));
+    let savepoints = savepoint::periodic(&spec.savepoints, &mut errors);
+    let ttl_after_finished = errors.duration("spec.ttlAfterFinished", &spec.ttl_after_finished, Duration::ZERO);
     let worker = worker(&spec.worker, &mut errors);
-    let upgrade =
-        UpgradePolicy { mode: spec.upgrade.mode, savepoint_on_upgrade: spec.upgrade.savepoint_on_upgrade, rollback: spec.upgrade.rollback };
     let validated = || {
         Some(ValidatedJob {
             name: name.ok()?,
@@ -96,11 +100,13 @@ pub fn validate(job: &StreamJob) -> Result<ValidatedJob, Vec<FieldError>> {
             max_parallelism: max_parallelism?,
             delivery: spec.delivery,
             checkpoint: checkpoint?,
-            upgrade,
+            upgrade: upgrade?,
             restore,
             restart: restart?,
             replicas: replicas?,
             autoscaling,
+            savepoints: savepoints?,
+            ttl_after_finished: ttl_after_finished?,
             worker: worker?,
         })
     };
@@ -115,6 +121,15 @@ pub fn validate(job: &StreamJob) -> Result<ValidatedJob, Vec<FieldError>> {
 struct Errors(Vec<FieldError>);
 
 impl Errors {
+    /// `apiVersion` and `kind`, each beside what it should be.
+    fn head(&mut self, api_version: (&str, &str), kind: (&str, &str)) {
+        for (path, (found, right)) in [("apiVersion", api_version), ("kind", kind)] {
+            if found != right {
+                self.add(path, format!("{found:?} is not known"), format!("write {right}"));
+            }
+        }
+    }
+
     fn add(&mut self, path: &str, problem: impl fmt::Display, hint: impl fmt::Display) {
         self.0.push(FieldError { path: path.to_owned(), problem: problem.to_string(), hint: hint.to_string() });
     }
@@ -225,6 +240,19 @@ fn storage(storage: &Storage, errors: &mut Errors) -> StoragePolicy {
     }
 }
 
+fn upgrade(upgrade: &Upgrade, errors: &mut Errors) -> Option<UpgradePolicy> {
+    let deadline = errors.duration("spec.upgrade.deadline", &upgrade.deadline, MIN_UPGRADE_DEADLINE);
+    let age = upgrade.max_checkpoint_age.as_ref();
+    let max_checkpoint_age = age.map(|age| errors.duration("spec.upgrade.maxCheckpointAge", age, Duration::from_secs(1)));
+    Some(UpgradePolicy {
+        mode: upgrade.mode,
+        savepoint_on_upgrade: upgrade.savepoint_on_upgrade,
+        rollback: upgrade.rollback,
+        deadline: deadline?,
+        max_checkpoint_age: max_checkpoint_age.flatten(),
+    })
+}
+
 fn restore(restore: &Restore, job: &str, errors: &mut Errors) -> Option<RestorePolicy> {
     let nonce = u64::try_from(restore.nonce).ok();
     if nonce.is_none() {
@@ -288,6 +316,10 @@ fn worker(worker: &Worker, errors: &mut Errors) -> Option<WorkerPolicy> {
     }
     let slots = errors.integer("spec.worker.slots", worker.slots, 1..=SLOTS_LIMIT, "worker threads a pod");
     for (kind, quantities) in [("requests", &worker.resources.requests), ("limits", &worker.resources.limits)] {
+        if quantities.len() > RESOURCES_LIMIT {
+            let path = format!("spec.worker.resources.{kind}");
+            errors.add(&path, format!("names {} resources", quantities.len()), format!("use at most {RESOURCES_LIMIT}"));
+        }
         for (name, quantity) in quantities {
             if !quantity.is_valid() {
                 let path = format!("spec.worker.resources.{kind}.{name}");

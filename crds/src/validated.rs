@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cron::CronText;
 use crate::metadata::{ConfigMapKeyRef, SecretRef};
 use crate::names::JobName;
+use crate::savepoint::Disposal;
 use crate::stream_job::{Delivery, DesiredState, Resources, UpgradeMode};
 
 /// What [`crate::validate`](crate::validate()) gives.
@@ -38,6 +40,10 @@ pub struct ValidatedJob {
     pub replicas: u32,
     /// Bounds of autoscaling.
     pub autoscaling: Option<AutoscalingPolicy>,
+    /// Savepoints that are taken without being asked for.
+    pub savepoints: SavepointsPolicy,
+    /// How long the pods of a finished job stay.
+    pub ttl_after_finished: Duration,
     /// The worker pods.
     pub worker: WorkerPolicy,
 }
@@ -86,6 +92,43 @@ pub struct UpgradePolicy {
     pub savepoint_on_upgrade: bool,
     /// Go back to the last stable revision when a new one fails.
     pub rollback: bool,
+    /// A new revision that has not completed a checkpoint after this time has failed.
+    pub deadline: Duration,
+    /// No upgrade from a checkpoint older than this.
+    pub max_checkpoint_age: Option<Duration>,
+}
+
+/// See `spec.savepoints`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavepointsPolicy {
+    /// When periodic ones are taken; never when absent.
+    pub schedule: Option<Schedule>,
+    /// Periodic savepoints to keep.
+    pub history_limit: u32,
+    /// Periodic savepoints older than this go, but for the newest.
+    pub max_age: Option<Duration>,
+    /// Take one when the job is deleted.
+    pub on_delete: bool,
+}
+
+/// When periodic savepoints are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schedule {
+    /// Whenever this time has passed since the last one.
+    Every(Duration),
+    /// At the times of a crontab line, UTC.
+    Cron(CronText),
+}
+
+/// What [`crate::validate_savepoint`] gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidatedSavepoint {
+    /// Its name.
+    pub name: String,
+    /// The job that is saved.
+    pub job: JobName,
+    /// What happens to the data when the resource is deleted.
+    pub disposal: Disposal,
 }
 
 /// See `spec.restore`.
