@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rheos_checkpoint::conformance::Broken;
 use rheos_checkpoint::paths::ObjectPath;
 use rheos_checkpoint::{Store, conformance, open};
 
@@ -31,10 +32,21 @@ fn options(endpoint: &str) -> BTreeMap<String, String> {
 /// # Panics
 /// When one does not hold.
 pub async fn conforms(endpoint: &str) {
+    conformance_of(endpoint).await.expect("the server keeps the guarantees");
+}
+
+/// The outcome of the suite, with several clients at once.
+///
+/// # Errors
+/// The first guarantee that the server breaks.
+///
+/// # Panics
+/// When no client can be made.
+pub async fn conformance_of(endpoint: &str) -> Result<(), Broken> {
     let client = || open(&format!("s3://{BUCKET}/conformance"), &options(endpoint)).expect("a client");
     let clients: Vec<Arc<dyn Store>> = (0..3).map(|_| client()).collect();
     let folder = ObjectPath::parse("suite").expect("a path");
-    conformance::check(&clients, &folder, MANY).await.expect("the server keeps the guarantees");
+    conformance::check(&clients, &folder, MANY).await
 }
 
 /// A job with its checkpoints on the server, killed three times, stopped, and gone on with at another parallelism.

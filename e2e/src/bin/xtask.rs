@@ -11,14 +11,21 @@ use rheos_e2e::bench;
 const USAGE: &str = "usage: cargo xtask COMMAND
   bench nexmark [QUERY …] [--scale F]   the Nexmark table of the README (use --release)
   bench recovery [kill|rescale|idle|state …]   recovery, rescale, idle and large-state figures (use --release)
-  servers                               tests against a real S3 server and the whole year of real data";
+  servers                               tests against a real S3 server and the whole year of real data
+  servers minio                         the same for another S3 server, which takes minutes to build";
+
+/// An S3 gateway over a folder.
+const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
+/// An S3 server; its last version.
+const MINIO: &str = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"bench", rest)) => run_bench(rest),
-        Some((&"servers", [])) => servers(),
+        Some((&"servers", [])) => report(servers()),
+        Some((&"servers", ["minio"])) => report(minio_tests()),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
@@ -43,16 +50,26 @@ fn run_bench(words: &[&str]) -> ExitCode {
 }
 
 /// Installs what is missing into the target folder, then runs the tests that need it.
-fn servers() -> ExitCode {
+fn servers() -> Result<(), String> {
     let tools = target_dir().join("servers");
-    let done = versitygw(&tools).and_then(|gateway| {
-        let flights = flights(&tools)?;
-        let mut test = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-        // The whole workspace, so that its dependencies have the features they have in every other command.
-        test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/servers", "--test", "servers"]);
-        test.env("RHEOS_VERSITYGW", gateway).env("RHEOS_FLIGHTS_CSV", flights);
-        run(&mut test)
-    });
+    let (gateway, flights) = (go_binary(&tools, VERSITYGW)?, flights(&tools)?);
+    run(server_tests(&["--skip", "minio"]).env("RHEOS_VERSITYGW", gateway).env("RHEOS_FLIGHTS_CSV", flights))
+}
+
+/// The same for MinIO.
+fn minio_tests() -> Result<(), String> {
+    let binary = go_binary(&target_dir().join("servers"), MINIO)?;
+    run(server_tests(&["minio"]).env("RHEOS_MINIO", binary))
+}
+
+fn server_tests(which: &[&str]) -> Command {
+    let mut test = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    // The whole workspace, so that its dependencies have the features they have in every other command.
+    test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/servers", "--test", "servers", "--"]).args(which);
+    test
+}
+
+fn report(done: Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -66,14 +83,15 @@ fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
 }
 
-/// The S3 gateway, built by Go.
-fn versitygw(tools: &Path) -> Result<PathBuf, String> {
-    let binary = tools.join("bin/versitygw");
+/// A program at a fixed version, built by Go once.
+fn go_binary(tools: &Path, package: &str) -> Result<PathBuf, String> {
+    let name = package.split('@').next().and_then(|path| path.rsplit('/').next()).unwrap_or(package);
+    let bin = std::path::absolute(tools.join("bin")).map_err(|error| error.to_string())?;
+    let binary = bin.join(name);
     if !binary.exists() {
-        let bin = std::path::absolute(tools.join("bin")).map_err(|error| error.to_string())?;
-        run(Command::new("go").args(["install", "github.com/versity/versitygw/cmd/versitygw@v1.8.0"]).env("GOBIN", bin))?;
+        run(Command::new("go").args(["install", package]).env("GOBIN", bin))?;
     }
-    std::path::absolute(binary).map_err(|error| error.to_string())
+    Ok(binary)
 }
 
 /// The departures of 2013, from the package that carries them.

@@ -18,6 +18,6 @@ fn a_year_of_departures_equals_sqlite() {
     block_on(rheos_e2e::flights::equals_sqlite(Path::new(&year), 336_776));
 }
 
-fn block_on(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test);
+fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
 }
