@@ -1,0 +1,256 @@
+//! [pure] Objects of Kubernetes, cut down to what decisions look at.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt};
+use rheos_api::kube::Savepoint;
+
+use super::cache::{Item, Key};
+use crate::labels;
+use crate::reconcile::{Answer, Container, PodFacts, SavepointFacts};
+
+/// Name of the container that runs the worker.
+pub const WORKER_CONTAINER: &str = "worker";
+/// Longest message that is kept of a pod or a container, bytes.
+pub const MESSAGE_LIMIT: usize = 1024;
+
+/// What is kept of a job between reconciles: whether it has changed in a way that matters. Its status is not part of it,
+/// so that no write of our own wakes us.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobMark {
+    uid: Option<String>,
+    generation: Option<i64>,
+    annotations: Vec<(String, String)>,
+    finalizers: Vec<String>,
+    deleting: bool,
+}
+
+/// A Savepoint and whether its data goes with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavepointItem {
+    /// What a job's decision sees.
+    pub facts: SavepointFacts,
+    /// The whole object.
+    pub object: std::sync::Arc<Savepoint>,
+}
+
+/// A pod that deletes a savepoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DisposalFacts {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    pub phase: String,
+    /// Why it waits or failed.
+    pub message: Option<String>,
+}
+
+/// An object that a job owns, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnedFacts {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resource version.
+    pub version: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// A time stamp of Kubernetes.
+pub fn time(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|time| time.0)
+}
+
+fn key(metadata: &ObjectMeta) -> Option<Key> {
+    Some(Key::new(metadata.namespace.clone()?, metadata.name.clone()?))
+}
+
+fn item<F>(metadata: &ObjectMeta, owner: String, fact: F) -> Option<Item<F>> {
+    Some(Item { key: key(metadata)?, owner, version: metadata.resource_version.clone().unwrap_or_default(), fact })
+}
+
+/// A job, as its metadata shows it.
+pub fn job_mark<K>(object: &PartialObjectMeta<K>) -> Option<Item<JobMark>> {
+    let metadata = &object.metadata;
+    let mark = JobMark {
+        uid: metadata.uid.clone(),
+        generation: metadata.generation,
+        annotations: metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
+        finalizers: metadata.finalizers.clone().unwrap_or_default(),
+        deleting: metadata.deletion_timestamp.is_some(),
+    };
+    item(metadata, metadata.name.clone()?, mark)
+}
+
+/// An object with the label of its job.
+pub fn owned<K>(object: &PartialObjectMeta<K>) -> Option<Item<OwnedFacts>> {
+    let metadata = &object.metadata;
+    let facts = OwnedFacts {
+        name: metadata.name.clone()?,
+        uid: metadata.uid.clone().unwrap_or_default(),
+        version: metadata.resource_version.clone().unwrap_or_default(),
+        created: time(metadata.creation_timestamp.as_ref()),
+        deleting: metadata.deletion_timestamp.is_some(),
+    };
+    item(metadata, metadata.labels.as_ref()?.get(labels::JOB)?.clone(), facts)
+}
+
+/// A worker pod.
+pub fn pod(pod: &Pod) -> Option<Item<PodFacts>> {
+    let status = pod.status.clone().unwrap_or_default();
+    let condition = |name: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == name);
+    let number = |label: &str| pod.labels().get(label).and_then(|text| text.parse().ok());
+    let facts = PodFacts {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        resource_version: pod.resource_version().unwrap_or_default(),
+        revision: pod.labels().get(labels::REVISION).cloned().unwrap_or_default(),
+        index: number(labels::INDEX)?,
+        incarnation: number(labels::INCARNATION).map(i64::from)?,
+        created: time(pod.meta().creation_timestamp.as_ref()),
+        deleting_since: time(pod.meta().deletion_timestamp.as_ref()),
+        phase: status.phase.clone().unwrap_or_default(),
+        reason: status.reason.clone(),
+        message: status.message.clone().map(cut),
+        address: status.pod_ip.as_deref().and_then(|text| text.parse::<IpAddr>().ok()),
+        ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
+        unscheduled: condition("PodScheduled").filter(|condition| condition.status == "False").map(reasons),
+        container: container(pod),
+        answer: Answer::NotAsked,
+    };
+    item(pod.meta(), pod.labels().get(labels::JOB)?.clone(), facts)
+}
+
+fn reasons(condition: &PodCondition) -> (String, String) {
+    (condition.reason.clone().unwrap_or_default(), cut(condition.message.clone().unwrap_or_default()))
+}
+
+fn container(pod: &Pod) -> Container {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let Some(status) = statuses.into_iter().find(|status| status.name == WORKER_CONTAINER) else {
+        return Container::default();
+    };
+    let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
+    let waiting = status.state.as_ref().and_then(|state| state.waiting.clone());
+    let last = ended(&status.state).or_else(|| ended(&status.last_state));
+    Container {
+        waiting: waiting.map(|waiting| (waiting.reason.unwrap_or_default(), cut(waiting.message.unwrap_or_default()))),
+        restarts: status.restart_count,
+        last_end: last.map(|end| {
+            (end.reason.unwrap_or_default(), end.exit_code, cut(end.message.unwrap_or_default().trim().to_owned()))
+        }),
+        running: status.state.as_ref().is_some_and(|state| state.running.is_some()),
+    }
+}
+
+/// A pod that deletes a savepoint.
+pub fn disposal(pod: &Pod) -> Option<Item<DisposalFacts>> {
+    let status = pod.status.clone().unwrap_or_default();
+    let container = container(pod);
+    let ended = container.last_end.filter(|(_, code, _)| *code != 0);
+    let facts = DisposalFacts {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        phase: status.phase.unwrap_or_default(),
+        message: match (container.waiting, ended) {
+            (_, Some((reason, code, message))) => Some(format!("{reason} (exit code {code}): {message}")),
+            (Some((reason, message)), None) => Some(format!("{reason}: {message}")),
+            (None, None) => status.message.map(cut),
+        },
+    };
+    item(pod.meta(), pod.labels().get(labels::SAVEPOINT)?.clone(), facts)
+}
+
+/// A Savepoint, found by its job.
+pub fn savepoint(object: Savepoint) -> Option<Item<SavepointItem>> {
+    let status = object.status.clone().unwrap_or_default();
+    let stamp = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let facts = SavepointFacts {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        resource_version: object.resource_version().unwrap_or_default(),
+        job: object.spec.job.clone(),
+        created: time(object.meta().creation_timestamp.as_ref()),
+        deleting_since: time(object.meta().deletion_timestamp.as_ref()),
+        labels: object.labels().clone(),
+        phase: status.phase,
+        uri: status.uri.clone(),
+        started: stamp(&status.started_at),
+        finished: stamp(&status.finished_at),
+        attempts: i64::from(status.attempts),
+        message: status.message.clone(),
+    };
+    let metadata = object.metadata.clone();
+    let mut object = object;
+    object.metadata.managed_fields = None;
+    item(&metadata, facts.job.clone(), SavepointItem { facts, object: std::sync::Arc::new(object) })
+}
+
+/// Cuts a text to [`MESSAGE_LIMIT`] at a character.
+pub fn cut(mut text: String) -> String {
+    if text.len() > MESSAGE_LIMIT {
+        let end = (0..=MESSAGE_LIMIT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_cut_down_to_what_decisions_look_at() {
+        let object: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "j-ab-0-2", "namespace": "ns", "uid": "u", "resourceVersion": "5",
+                "labels": {"rheos.dev/job": "j", "rheos.dev/revision": "ab", "rheos.dev/index": "0", "rheos.dev/incarnation": "2"},
+            },
+            "status": {
+                "phase": "Running", "podIP": "10.0.0.1",
+                "conditions": [{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "True"}],
+                "containerStatuses": [
+                    {"name": "sidecar", "restartCount": 9, "ready": true, "image": "", "imageID": ""},
+                    {"name": "worker", "restartCount": 3, "ready": false, "image": "", "imageID": "",
+                     "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+                     "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "  x\n"}}},
+                ],
+            },
+        }))
+        .unwrap();
+        let item = pod(&object).unwrap();
+        assert_eq!((item.key, item.owner.as_str(), item.version.as_str()), (Key::new("ns", "j-ab-0-2"), "j", "5"));
+        let facts = item.fact;
+        assert_eq!((facts.index, facts.incarnation, facts.ready, facts.unscheduled.is_none()), (0, 2, false, true));
+        assert_eq!(facts.address, Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(facts.container.restarts, 3);
+        assert_eq!(facts.container.last_end, Some(("OOMKilled".into(), 137, "x".into())));
+        assert_eq!(facts.container.waiting.unwrap().0, "CrashLoopBackOff");
+    }
+
+    #[test]
+    fn a_pod_without_our_labels_is_nobodys() {
+        let object: Pod = serde_json::from_value(json!({"metadata": {"name": "x", "namespace": "ns"}})).unwrap();
+        assert!(pod(&object).is_none() && disposal(&object).is_none());
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let long = cut("é".repeat(MESSAGE_LIMIT));
+        assert!(long.len() <= MESSAGE_LIMIT + '…'.len_utf8() && long.ends_with('…'));
+        assert_eq!(cut("short".into()), "short");
+    }
+}

@@ -1,0 +1,10 @@
+//! The operator as a process: lease, queue, probes, metrics, signals.
+
+pub mod backoff;
+pub mod client;
+pub mod health;
+pub mod leader;
+pub mod lease;
+pub mod metrics;
+pub mod queue;
+pub mod runner;
