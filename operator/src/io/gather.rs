@@ -48,10 +48,8 @@ pub async fn gather<W: Workers>(operator: &Operator<W>, key: &Key) -> Result<Gat
     let job = match outcome {
         Ok(job) => job,
         Err(invalid) => {
-            let mut about = <StreamJob as Resource>::api_version(&()).to_string();
-            about.truncate(64);
             let about = k8s_openapi::api::core::v1::ObjectReference {
-                api_version: Some(about),
+                api_version: Some(rheos_api::API_VERSION.to_owned()),
                 kind: Some(rheos_api::KIND.to_owned()),
                 name: Some(key.name.clone()),
                 namespace: Some(key.namespace.clone()),
@@ -79,7 +77,11 @@ pub async fn gather<W: Workers>(operator: &Operator<W>, key: &Key) -> Result<Gat
         default_image: operator.settings.worker_image.clone(),
         job: identity,
     };
-    let read = Read { uid: job.uid().unwrap_or_default(), resource_version: job.resource_version().unwrap_or_default() };
+    let read = Read {
+        uid: job.uid().unwrap_or_default(),
+        resource_version: job.resource_version().unwrap_or_default(),
+        finalizers: job.finalizers().to_vec(),
+    };
     Ok(Gathered::Job { observed: Box::new(observed), read, about: Box::new(job.object_ref(&())) })
 }
 

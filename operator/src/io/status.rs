@@ -17,6 +17,8 @@ pub struct Read {
     pub uid: String,
     /// Its resource version.
     pub resource_version: String,
+    /// Its finalizers.
+    pub finalizers: Vec<String>,
 }
 
 /// Writes `new` over `old` by server-side apply on the status subresource; nothing when they are equal. The job's resource
@@ -44,5 +46,5 @@ pub async fn write(
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let what = || format!("writing the status of {job}");
     let written = api.patch_status(&job.name, &params, &Patch::Apply(&body)).await.map_err(Error::api(what()))?;
-    Ok(Read { uid: read.uid.clone(), resource_version: written.metadata.resource_version.unwrap_or_default() })
+    Ok(Read { resource_version: written.metadata.resource_version.unwrap_or_default(), ..read.clone() })
 }

@@ -1,0 +1,268 @@
+//! [io] Executes the actions of a decision, one by one, and decides nothing.
+//!
+//! Creating what exists and deleting what is gone are successes. What the apiserver or a coordinator refuses is an observed
+//! fact for the next decision, not an error: repeating it would not help. Deletes and writes carry the uid and resource
+//! version that were seen. Before each action the lease is looked at.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt};
+use rheos_api::kube::{Savepoint, StreamJob};
+use rheos_api::{API_VERSION, SAVEPOINT_KIND};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::cache::Key;
+use super::error::Error;
+use super::operator::Operator;
+use super::status::Read;
+use super::workers::{Call, CallError, Target, Workers};
+use crate::labels::{FIELD_MANAGER, FINALIZER};
+use crate::reconcile::action;
+use crate::reconcile::{Action, Answer, Observed, Refusal};
+use crate::runtime::metrics::ActionLabels;
+use rheos_control_api::JobView;
+
+/// The key under which a token's Secret holds it.
+pub const TOKEN_FIELD: &str = "token";
+
+/// How an action ended that did not fail.
+enum Done {
+    /// It is as it was asked for.
+    Yes,
+    /// It was refused.
+    Refused(Refusal),
+}
+
+/// Executes `actions` in their order; the first one that is refused or fails ends it. What was refused.
+///
+/// # Errors
+/// The apiserver or a coordinator did not answer, the object has changed since it was read, or the lease is lost.
+pub async fn apply<W: Workers>(
+    operator: &Operator<W>,
+    observed: &Observed,
+    read: &Read,
+    actions: &[Action],
+) -> Result<Vec<Refusal>, Error> {
+    let execute = Execute { operator, observed, key: Key::new(&observed.job.namespace, &observed.job.name), read };
+    for action in actions {
+        operator.leadership.check()?;
+        let outcome = execute.one(action).await;
+        let result = match &outcome {
+            Ok(Done::Yes) => "ok",
+            Ok(Done::Refused(_)) => "refused",
+            Err(_) => "error",
+        };
+        operator.metrics.actions.get_or_create(&ActionLabels { action: action.name(), result }).inc();
+        tracing::debug!(job = %execute.key, action = action.name(), result, "action");
+        if let Done::Refused(refusal) = outcome? {
+            return Ok(vec![refusal]);
+        }
+    }
+    Ok(Vec::new())
+}
+
+struct Execute<'a, W> {
+    operator: &'a Operator<W>,
+    observed: &'a Observed,
+    key: Key,
+    read: &'a Read,
+}
+
+impl<W: Workers> Execute<'_, W> {
+    async fn one(&self, action: &Action) -> Result<Done, Error> {
+        let name = action.name();
+        match action {
+            Action::AddFinalizer => self.finalizer(name, true).await,
+            Action::RemoveFinalizer => self.finalizer(name, false).await,
+            Action::ApplyConfigMap(object) => self.create(name, object.as_ref()).await,
+            Action::CreateToken(secret) => self.token(name, secret).await,
+            Action::ApplyService(object) => self.put(name, object.as_ref()).await,
+            Action::ApplyPdb(object) => self.put(name, object.as_ref()).await,
+            Action::CreatePod(object) => self.create(name, object.as_ref()).await,
+            Action::DeletePod { target, grace_seconds } => self.delete::<Pod>(name, target, *grace_seconds).await,
+            Action::DeleteConfigMap(target) => self.delete::<ConfigMap>(name, target, None).await,
+            Action::DeleteSavepoint(target) => self.delete::<Savepoint>(name, target, None).await,
+            Action::Assign { pod, address, assignment } => {
+                let target = self.target(pod, *address);
+                let outcome = self.operator.workers.assign(&target, assignment).await;
+                self.called(name, &target, outcome)
+            }
+            Action::Stop { pod, address } => {
+                let target = self.target(pod, *address);
+                let outcome = self.operator.workers.stop(&target).await;
+                self.called(name, &target, outcome)
+            }
+            Action::Savepoint { pod, address, id } => {
+                let target = self.target(pod, *address);
+                match self.operator.workers.savepoint(&target, id).await {
+                    Ok(()) => Ok(Done::Yes),
+                    Err(error) => refused_call(name, &target, error),
+                }
+            }
+            Action::CreateSavepoint { name: savepoint, object } => {
+                let what = || format!("creating Savepoint {}/{savepoint}", self.key.namespace);
+                let object: Savepoint = serde_json::from_value((**object).clone())
+                    .map_err(|source| Error::Encode { what: "the Savepoint", source })?;
+                let made = self.api::<Savepoint>().create(&PostParams::default(), &object).await;
+                outcome(name, savepoint, exists_is_fine(made.map(drop)), what())
+            }
+            Action::WriteSavepoint { target, status } => self.savepoint_status(name, target, status).await,
+        }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.operator.client.clone(), &self.key.namespace)
+    }
+
+    async fn finalizer(&self, name: &'static str, wanted: bool) -> Result<Done, Error> {
+        let api: Api<PartialObjectMeta<StreamJob>> = self.api();
+        let mut finalizers = self.read.finalizers.clone();
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        if wanted {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let patch = json!({"metadata": {
+            "uid": self.read.uid,
+            "resourceVersion": self.read.resource_version,
+            "finalizers": finalizers,
+        }});
+        let written = api.patch_metadata(&self.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let written = if wanted { written.map(drop) } else { gone_is_fine(written.map(drop)) };
+        outcome(name, &self.key.name, written, format!("changing the finalizers of {}", self.key))
+    }
+
+    async fn create<K>(&self, name: &'static str, object: &K) -> Result<Done, Error>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
+        K: std::fmt::Debug,
+    {
+        let named = object.name_any();
+        let made = self.api::<K>().create(&self.params(), object).await;
+        let what = format!("creating {} {}/{named}", K::kind(&()), self.key.namespace);
+        outcome(name, &named, exists_is_fine(made.map(drop)), what)
+    }
+
+    fn params(&self) -> PostParams {
+        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    }
+
+    async fn token(&self, name: &'static str, secret: &Secret) -> Result<Done, Error> {
+        let job = &self.observed.job;
+        let text = self.operator.key.token_text(&job.namespace, &job.name, &job.uid);
+        let data = [(TOKEN_FIELD.to_owned(), ByteString(text.into_bytes()))].into();
+        self.create(name, &Secret { data: Some(data), ..secret.clone() }).await
+    }
+
+    async fn put<K>(&self, name: &'static str, object: &K) -> Result<Done, Error>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
+        K: std::fmt::Debug,
+    {
+        let named = object.name_any();
+        let mut body = serde_json::to_value(object).map_err(|source| Error::Encode { what: "an object", source })?;
+        body["apiVersion"] = json!(K::api_version(&()));
+        body["kind"] = json!(K::kind(&()));
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let written = self.api::<K>().patch(&named, &params, &Patch::Apply(&body)).await;
+        let what = format!("applying {} {}/{named}", K::kind(&()), self.key.namespace);
+        outcome(name, &named, written.map(drop), what)
+    }
+
+    async fn delete<K>(&self, name: &'static str, target: &action::Target, grace: Option<u32>) -> Result<Done, Error>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned,
+        K: std::fmt::Debug,
+    {
+        let preconditions =
+            Preconditions { uid: Some(target.uid.clone()), resource_version: Some(target.resource_version.clone()) };
+        let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::background() };
+        let deleted = self.api::<K>().delete(&target.name, &params.preconditions(preconditions)).await;
+        let what = format!("deleting {} {}/{}", K::kind(&()), self.key.namespace, target.name);
+        outcome(name, &target.name, gone_is_fine(deleted.map(drop)), what)
+    }
+
+    async fn savepoint_status(
+        &self,
+        name: &'static str,
+        target: &action::Target,
+        status: &serde_json::Value,
+    ) -> Result<Done, Error> {
+        let body = json!({
+            "apiVersion": API_VERSION,
+            "kind": SAVEPOINT_KIND,
+            "metadata": {"name": target.name, "uid": target.uid, "resourceVersion": target.resource_version},
+            "status": status,
+        });
+        let api: Api<PartialObjectMeta<Savepoint>> = self.api();
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let written = api.patch_status(&target.name, &params, &Patch::Apply(&body)).await;
+        let what = format!("writing the status of Savepoint {}/{}", self.key.namespace, target.name);
+        outcome(name, &target.name, gone_is_fine(written.map(drop)), what)
+    }
+
+    fn target(&self, pod: &str, address: std::net::IpAddr) -> Target {
+        Target { job: self.key.clone(), job_uid: self.observed.job.uid.clone(), pod: pod.to_owned(), address }
+    }
+
+    fn called(&self, name: &'static str, target: &Target, outcome: Call<JobView>) -> Result<Done, Error> {
+        match outcome {
+            Ok(view) => {
+                if let Some(pod) = self.observed.pods.iter().find(|pod| pod.name == target.pod) {
+                    self.operator.views.refresh(&pod.uid, Answer::View(Box::new(view)));
+                }
+                Ok(Done::Yes)
+            }
+            Err(error) => refused_call(name, target, error),
+        }
+    }
+}
+
+fn refused_call(action: &'static str, target: &Target, error: CallError) -> Result<Done, Error> {
+    match error {
+        CallError::Refused { status, message } => Ok(Done::Refused(Refusal {
+            action,
+            object: target.pod.clone(),
+            code: status,
+            reason: "Refused".to_owned(),
+            message: super::facts::cut(message),
+        })),
+        CallError::Silent(message) => Err(Error::Worker { what: format!("{action} of pod {}", target.pod), message }),
+    }
+}
+
+fn exists_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match outcome {
+        Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => Ok(()),
+        other => other,
+    }
+}
+
+fn gone_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match outcome {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other,
+    }
+}
+
+/// What the apiserver will refuse again, however often it is asked: quota and policies (403), rules of the schema (400,
+/// 422). All else is worth a retry.
+fn outcome(action: &'static str, object: &str, written: Result<(), kube::Error>, what: String) -> Result<Done, Error> {
+    match written {
+        Ok(()) => Ok(Done::Yes),
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Ok(Done::Refused(Refusal {
+            action,
+            object: object.to_owned(),
+            code: status.code,
+            reason: status.reason.clone(),
+            message: super::facts::cut(status.message.clone()),
+        })),
+        Err(error) => Err(Error::api(what)(error)),
+    }
+}
