@@ -26,6 +26,8 @@ pub const INDEX: &str = "rheos.dev/index";
 pub const INCARNATION: &str = "rheos.dev/incarnation";
 /// What a pod is for, where it is no worker: [`DISPOSAL`].
 pub const ROLE: &str = "rheos.dev/role";
+/// The Savepoint that a pod deletes.
+pub const SAVEPOINT: &str = "rheos.dev/savepoint";
 /// Value of [`ROLE`]: deletes one savepoint.
 pub const DISPOSAL: &str = "disposal";
 
@@ -33,3 +35,5 @@ pub const DISPOSAL: &str = "disposal";
 pub const PAUSED: &str = "rheos.dev/paused";
 /// Annotation: `true` takes a savepoint before the job is deleted.
 pub const SAVEPOINT_ON_DELETE: &str = "rheos.dev/savepoint-on-delete";
+/// Annotation on a Savepoint: `true` lets it go without its data being deleted.
+pub const ABANDON: &str = "rheos.dev/abandon-data";

@@ -48,9 +48,19 @@ pub struct Item<F> {
 struct Inner<F> {
     items: BTreeMap<Key, Item<F>>,
     by_owner: BTreeMap<Key, BTreeSet<String>>,
-    /// What a list that is under way has named so far.
-    listed: Option<BTreeSet<Key>>,
-    ready: bool,
+    /// What the lists that are under way have named so far, by scope.
+    listed: BTreeMap<String, BTreeSet<Key>>,
+    /// The scopes whose first list is complete.
+    complete: BTreeSet<String>,
+}
+
+/// What an event has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The object.
+    pub key: Key,
+    /// What it belongs to.
+    pub owner: Key,
 }
 
 /// The objects of one watch. Clones are the same one.
@@ -67,22 +77,28 @@ impl<F> Clone for Cache<F> {
 
 impl<F> Default for Cache<F> {
     fn default() -> Self {
-        let inner = Inner { items: BTreeMap::new(), by_owner: BTreeMap::new(), listed: None, ready: false };
+        let inner = Inner {
+            items: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            complete: BTreeSet::new(),
+        };
         Self { inner: Arc::new(RwLock::new(inner)) }
     }
 }
 
 impl<F: Clone + PartialEq> Cache<F> {
-    /// Takes an event in. The owners whose facts it has changed; a `None` item is one that is not kept.
-    pub fn apply(&self, event: Event<Option<Item<F>>>) -> Vec<Key> {
+    /// Takes an event in: of the watch over the namespace `scope`, or over all when it is empty. What it has changed; a
+    /// `None` item is one that is not kept.
+    pub fn apply(&self, scope: &str, event: Event<Option<Item<F>>>) -> Vec<Changed> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Init => {
-                inner.listed = Some(BTreeSet::new());
+                inner.listed.insert(scope.to_owned(), BTreeSet::new());
                 Vec::new()
             }
             Event::InitApply(Some(item)) => {
-                if let Some(listed) = &mut inner.listed {
+                if let Some(listed) = inner.listed.get_mut(scope) {
                     listed.insert(item.key.clone());
                 }
                 inner.put(item)
@@ -90,9 +106,11 @@ impl<F: Clone + PartialEq> Cache<F> {
             Event::Apply(Some(item)) => inner.put(item),
             Event::Delete(Some(item)) => inner.take(&item.key).into_iter().collect(),
             Event::InitDone => {
-                inner.ready = true;
-                let Some(listed) = inner.listed.take() else { return Vec::new() };
-                let gone: Vec<Key> = inner.items.keys().filter(|key| !listed.contains(key)).cloned().collect();
+                inner.complete.insert(scope.to_owned());
+                let Some(listed) = inner.listed.remove(scope) else { return Vec::new() };
+                let within = |key: &&Key| scope.is_empty() || key.namespace == scope;
+                let gone: Vec<Key> =
+                    inner.items.keys().filter(within).filter(|key| !listed.contains(key)).cloned().collect();
                 gone.iter().filter_map(|key| inner.take(key)).collect()
             }
             Event::InitApply(None) | Event::Apply(None) | Event::Delete(None) => Vec::new(),
@@ -117,9 +135,10 @@ impl<F: Clone + PartialEq> Cache<F> {
         self.read().items.contains_key(key)
     }
 
-    /// Whether the first list is complete.
-    pub fn is_ready(&self) -> bool {
-        self.read().ready
+    /// Whether the first list of every scope is complete.
+    pub fn is_ready(&self, scopes: &[String]) -> bool {
+        let inner = self.read();
+        scopes.iter().all(|scope| inner.complete.contains(scope))
     }
 
     /// All objects.
@@ -133,9 +152,9 @@ impl<F: Clone + PartialEq> Cache<F> {
 }
 
 impl<F: PartialEq> Inner<F> {
-    fn put(&mut self, item: Item<F>) -> Vec<Key> {
+    fn put(&mut self, item: Item<F>) -> Vec<Changed> {
         let owner = Key::new(item.key.namespace.clone(), item.owner.clone());
-        let mut changed = vec![owner.clone()];
+        let mut changed = vec![Changed { key: item.key.clone(), owner: owner.clone() }];
         if let Some(old) = self.items.get(&item.key) {
             if is_older(&item.version, &old.version) || (old.fact == item.fact && old.owner == item.owner) {
                 return Vec::new();
@@ -149,7 +168,7 @@ impl<F: PartialEq> Inner<F> {
         changed
     }
 
-    fn take(&mut self, key: &Key) -> Option<Key> {
+    fn take(&mut self, key: &Key) -> Option<Changed> {
         let item = self.items.remove(key)?;
         let owner = Key::new(key.namespace.clone(), item.owner);
         if let Some(names) = self.by_owner.get_mut(&owner) {
@@ -158,7 +177,7 @@ impl<F: PartialEq> Inner<F> {
                 self.by_owner.remove(&owner);
             }
         }
-        Some(owner)
+        Some(Changed { key: item.key, owner })
     }
 }
 
@@ -178,36 +197,40 @@ mod tests {
         Some(Item { key: Key::new("ns", name), owner: owner.into(), version: version.to_string(), fact })
     }
 
-    fn owners(changed: Vec<Key>) -> Vec<String> {
-        changed.into_iter().map(|key| key.name).collect()
+    fn owners(changed: Vec<Changed>) -> Vec<String> {
+        changed.into_iter().map(|changed| changed.owner.name).collect()
     }
 
     #[test]
-    fn a_list_replaces_what_was_known_only_when_it_is_complete() {
+    fn a_list_replaces_what_was_known_only_when_it_is_complete_and_only_in_its_namespace() {
         let cache = Cache::default();
-        cache.apply(Event::Init);
-        assert_eq!(owners(cache.apply(Event::InitApply(item("a-0", "a", 1, 10)))), ["a"]);
-        assert_eq!(owners(cache.apply(Event::InitApply(item("b-0", "b", 2, 20)))), ["b"]);
-        assert!(!cache.is_ready());
-        assert!(cache.apply(Event::InitDone).is_empty() && cache.is_ready());
-        cache.apply(Event::Init);
-        assert!(cache.apply(Event::InitApply(item("a-0", "a", 1, 10))).is_empty(), "nothing new");
+        let other = Item { key: Key::new("other", "c-0"), owner: "c".into(), version: "1".into(), fact: 30 };
+        cache.apply("other", Event::Apply(Some(other)));
+        cache.apply("ns", Event::Init);
+        assert_eq!(owners(cache.apply("ns", Event::InitApply(item("a-0", "a", 1, 10)))), ["a"]);
+        assert_eq!(owners(cache.apply("ns", Event::InitApply(item("b-0", "b", 2, 20)))), ["b"]);
+        assert!(!cache.is_ready(&["ns".into()]));
+        assert!(cache.apply("ns", Event::InitDone).is_empty() && cache.is_ready(&["ns".into()]));
+        assert!(!cache.is_ready(&["ns".into(), "other".into()]));
+        cache.apply("ns", Event::Init);
+        assert!(cache.apply("ns", Event::InitApply(item("a-0", "a", 1, 10))).is_empty(), "nothing new");
         assert_eq!(cache.of(&Key::new("ns", "b")), [20], "the list is not complete yet");
-        assert_eq!(owners(cache.apply(Event::InitDone)), ["b"]);
+        assert_eq!(owners(cache.apply("ns", Event::InitDone)), ["b"]);
         assert!(cache.of(&Key::new("ns", "b")).is_empty());
         assert_eq!(cache.of(&Key::new("ns", "a")), [10]);
+        assert_eq!(cache.of(&Key::new("other", "c")), [30]);
     }
 
     #[test]
     fn old_news_change_nothing_and_a_change_of_owner_concerns_both() {
         let cache = Cache::default();
-        cache.apply(Event::Apply(item("x", "a", 5, 1)));
-        assert!(cache.apply(Event::Apply(item("x", "a", 4, 9))).is_empty());
+        cache.apply("", Event::Apply(item("x", "a", 5, 1)));
+        assert!(cache.apply("", Event::Apply(item("x", "a", 4, 9))).is_empty());
         assert_eq!(cache.get(&Key::new("ns", "x")), Some(1));
-        assert_eq!(owners(cache.apply(Event::Apply(item("x", "b", 6, 1)))), ["b", "a"]);
+        assert_eq!(owners(cache.apply("", Event::Apply(item("x", "b", 6, 1)))), ["b", "a"]);
         assert!(cache.of(&Key::new("ns", "a")).is_empty());
-        assert_eq!(owners(cache.apply(Event::Delete(item("x", "b", 7, 1)))), ["b"]);
-        assert!(cache.apply(Event::Delete(item("x", "b", 7, 1))).is_empty());
+        assert_eq!(owners(cache.apply("", Event::Delete(item("x", "b", 7, 1)))), ["b"]);
+        assert!(cache.apply("", Event::Delete(item("x", "b", 7, 1))).is_empty());
         assert!(cache.keys().is_empty() && cache.inner.read().unwrap().by_owner.is_empty());
     }
 }

@@ -80,7 +80,7 @@ fn item<F>(metadata: &ObjectMeta, owner: String, fact: F) -> Option<Item<F>> {
 }
 
 /// A job, as its metadata shows it.
-pub fn job_mark<K>(object: &PartialObjectMeta<K>) -> Option<Item<JobMark>> {
+pub fn job_mark<K>(object: PartialObjectMeta<K>) -> Option<Item<JobMark>> {
     let metadata = &object.metadata;
     let mark = JobMark {
         uid: metadata.uid.clone(),
@@ -93,7 +93,7 @@ pub fn job_mark<K>(object: &PartialObjectMeta<K>) -> Option<Item<JobMark>> {
 }
 
 /// An object with the label of its job.
-pub fn owned<K>(object: &PartialObjectMeta<K>) -> Option<Item<OwnedFacts>> {
+pub fn owned<K>(object: PartialObjectMeta<K>) -> Option<Item<OwnedFacts>> {
     let metadata = &object.metadata;
     let facts = OwnedFacts {
         name: metadata.name.clone()?,

@@ -42,15 +42,15 @@ pub struct Caches {
 }
 
 impl Caches {
-    /// The kinds whose first list is not complete.
-    pub fn missing(&self) -> Vec<&'static str> {
+    /// The kinds whose first lists, of all `scopes`, are not complete.
+    pub fn missing(&self, scopes: &[String]) -> Vec<&'static str> {
         let ready = [
-            ("StreamJob", self.jobs.is_ready()),
-            ("Pod", self.pods.is_ready() && self.disposals.is_ready()),
-            ("ConfigMap", self.config_maps.is_ready()),
-            ("Service", self.services.is_ready()),
-            ("PodDisruptionBudget", self.budgets.is_ready()),
-            ("Savepoint", self.savepoints.is_ready()),
+            ("StreamJob", self.jobs.is_ready(scopes)),
+            ("Pod", self.pods.is_ready(scopes) && self.disposals.is_ready(scopes)),
+            ("ConfigMap", self.config_maps.is_ready(scopes)),
+            ("Service", self.services.is_ready(scopes)),
+            ("PodDisruptionBudget", self.budgets.is_ready(scopes)),
+            ("Savepoint", self.savepoints.is_ready(scopes)),
         ];
         ready.into_iter().filter(|(_, ready)| !ready).map(|(kind, _)| kind).collect()
     }

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::cache::Key;
 use super::error::Error;
-use super::facts::OwnedFacts;
+use super::facts::{self, OwnedFacts};
+use crate::labels;
 use crate::reconcile::Snapshot;
 
 /// The key under which a ConfigMap holds the job.
@@ -63,5 +64,18 @@ impl Snapshots {
 
 fn parse(map: &ConfigMap) -> Result<Snapshot, String> {
     let text = map.data.as_ref().and_then(|data| data.get(JOB_FIELD)).ok_or(format!("it has no field {JOB_FIELD:?}"))?;
-    Snapshot::parse(&map.metadata, text)
+    let revision = map.labels().get(labels::REVISION).ok_or(format!("it has no label {}", labels::REVISION))?;
+    let manifest: rheos_api::StreamJob = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let job = rheos_api::validate(&manifest).map_err(|errors| {
+        errors.first().map_or_else(|| "it breaks a rule".to_owned(), ToString::to_string)
+    })?;
+    Ok(Snapshot {
+        revision: revision.clone(),
+        name: map.name_any(),
+        uid: map.uid().unwrap_or_default(),
+        resource_version: map.resource_version().unwrap_or_default(),
+        created: facts::time(map.metadata.creation_timestamp.as_ref()),
+        spec: manifest.spec,
+        job,
+    })
 }

@@ -127,9 +127,8 @@ pub async fn run<K, F, E>(
             return;
         }
         let due = work.with(|queue, now| queue.next_due().map(|at| at.saturating_sub(now)));
-        let (depth, waiting) = work.with(|queue, now| {
-            (queue.depth(), queue.oldest().map_or(Duration::ZERO, |since| now.saturating_sub(since)))
-        });
+        let (depth, waiting) =
+            work.with(|queue, now| (queue.depth(), queue.oldest().map_or(Duration::ZERO, |since| now.saturating_sub(since))));
         let labels = KindLabels { kind };
         metrics.queue_depth.get_or_create(&labels).set(i64::try_from(depth).unwrap_or(i64::MAX));
         metrics.queue_wait.get_or_create(&labels).set(waiting.as_secs_f64());
@@ -185,10 +184,13 @@ fn settle<K: Ord + Clone + Display + Hash, E: Retry>(
             if failures.remove(&key).is_some() {
                 info!(kind, object = %key, "reconciled again after failures");
             }
-            ("ok", match next {
-                Next::After(delay) => Some(*delay),
-                Next::OnChange => None,
-            })
+            (
+                "ok",
+                match next {
+                    Next::After(delay) => Some(*delay),
+                    Next::OnChange => None,
+                },
+            )
         }
         Err(failure) => {
             let (retryable, label, message) = failure.describe();

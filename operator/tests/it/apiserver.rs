@@ -7,8 +7,8 @@
 //! admission (but [`State::deny`] refuses), field conflicts between managers, paging.
 
 pub(crate) mod faults;
-mod path;
 mod patch;
+mod path;
 mod service;
 mod state;
 

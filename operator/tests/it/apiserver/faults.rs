@@ -23,8 +23,7 @@ pub(crate) enum Position {
 
 impl Position {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::BeforeRequest, Self::AfterRequest, Self::AfterReply, Self::RequestLost, Self::ReplyLost];
+    pub(crate) const ALL: [Self; 5] = [Self::BeforeRequest, Self::AfterRequest, Self::AfterReply, Self::RequestLost, Self::ReplyLost];
 }
 
 /// What a caller has to do with its write.

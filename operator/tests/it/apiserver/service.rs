@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::faults::{Faults, Heard};
-use super::path::{self, Target};
 use super::patch;
+use super::path::{self, Target};
 use super::state::{Change, Entry, Key, Outcome, Part, Refusal, State};
 
 /// The server; clones are the same one.
@@ -224,14 +224,7 @@ fn describe(method: &Method, target: &Target) -> String {
     text
 }
 
-fn write(
-    state: &mut State,
-    method: &Method,
-    target: &Target,
-    query: &[(String, String)],
-    kind: &str,
-    body: &Value,
-) -> Outcome {
+fn write(state: &mut State, method: &Method, target: &Target, query: &[(String, String)], kind: &str, body: &Value) -> Outcome {
     let namespace = target.namespace.clone().unwrap_or_default();
     let named = target.name.clone().or_else(|| body["metadata"]["name"].as_str().map(str::to_owned));
     let key = Key::new(target.kind.plural, &namespace, &named.unwrap_or_default());
@@ -244,9 +237,7 @@ fn write(
     match (method.as_str(), kind) {
         ("POST", _) => state.create(&key, body.clone()),
         ("PUT", _) => state.update(&key, part, body, |object| *object = body.clone()),
-        ("PATCH", "application/apply-patch+yaml") => {
-            state.apply(&key, part, get("fieldManager").unwrap_or_default(), body)
-        }
+        ("PATCH", "application/apply-patch+yaml") => state.apply(&key, part, get("fieldManager").unwrap_or_default(), body),
         ("PATCH", _) => state.update(&key, part, body, |object| patch::merge(object, body)),
         ("DELETE", _) => state.delete(&key, body),
         _ => Err(Refusal(405, "MethodNotAllowed", format!("the model has no {method}"))),

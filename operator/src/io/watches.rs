@@ -1,0 +1,149 @@
+//! [io] Watches that cannot wedge each other.
+//!
+//! Each runs in a task of its own with a backoff of its own, ends after [`WATCH_TIMEOUT`] and begins anew; what it hears goes
+//! into a cache and wakes a queue. An error is logged and counted and goes nowhere else. Jobs, ConfigMaps, Services and
+//! budgets are watched by metadata alone: they take little memory, and no spec can break a watch.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::PartialObjectMeta;
+use kube::core::error_boundary::DeserializeGuard;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::WatchStreamExt;
+use kube::{Api, Client, Resource};
+use rheos_api::kube::{Savepoint, StreamJob};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::cache::{Cache, Changed, Item, Key};
+use super::facts;
+use super::operator::Caches;
+use crate::labels;
+use crate::runtime::client::WATCH_TIMEOUT;
+use crate::runtime::metrics::{KindLabels, Metrics};
+use crate::runtime::runner::Work;
+
+/// Objects a page of a list.
+pub const PAGE: u32 = 500;
+
+/// Where watches put what they hear.
+pub struct Watches {
+    client: Client,
+    /// Namespaces; one empty name is all of them.
+    scopes: Vec<String>,
+    metrics: Arc<Metrics>,
+    tasks: JoinSet<()>,
+}
+
+impl Watches {
+    /// Starts all watches. They end when the value is dropped.
+    pub fn start(
+        client: &Client,
+        scopes: &[String],
+        caches: &Caches,
+        jobs: &Work<Key>,
+        savepoints: &Work<Key>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let mut watches = Self {
+            client: client.clone(),
+            scopes: scopes.to_vec(),
+            metrics: Arc::clone(metrics),
+            tasks: JoinSet::new(),
+        };
+        let ours = format!("{}={}", labels::MANAGED_BY, labels::OPERATOR_NAME);
+        let of_jobs = format!("{ours},{}", labels::JOB);
+        let wake = |work: &Work<Key>| {
+            let work = work.clone();
+            move |changed: Changed| work.push(changed.owner)
+        };
+        let disposals = format!("{ours},{}", labels::SAVEPOINT);
+        watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", facts::job_mark, &caches.jobs, wake(jobs));
+        watches.add::<Pod, _>("Pod", &of_jobs, |object| facts::pod(&object), &caches.pods, wake(jobs));
+        watches.add::<Pod, _>("Pod", &disposals, |object| facts::disposal(&object), &caches.disposals, wake(savepoints));
+        watches.add::<PartialObjectMeta<ConfigMap>, _>("ConfigMap", &of_jobs, facts::owned, &caches.config_maps, wake(jobs));
+        watches.add::<PartialObjectMeta<Service>, _>("Service", &of_jobs, facts::owned, &caches.services, wake(jobs));
+        watches.add::<PartialObjectMeta<PodDisruptionBudget>, _>(
+            "PodDisruptionBudget",
+            &of_jobs,
+            facts::owned,
+            &caches.budgets,
+            wake(jobs),
+        );
+        let (jobs, savepoints) = (jobs.clone(), savepoints.clone());
+        let both = move |changed: Changed| {
+            jobs.push(changed.owner);
+            savepoints.push(changed.key);
+        };
+        watches.add::<DeserializeGuard<Savepoint>, _>("Savepoint", "", guarded, &caches.savepoints, both);
+        watches
+    }
+
+    fn add<K, F>(
+        &mut self,
+        kind: &'static str,
+        selector: &str,
+        extract: impl Fn(K) -> Option<Item<F>> + Clone + Send + 'static,
+        cache: &Cache<F>,
+        wake: impl Fn(Changed) + Clone + Send + 'static,
+    ) where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+        F: Clone + PartialEq + Send + Sync + 'static,
+    {
+        for scope in self.scopes.clone() {
+            let api: Api<K> = if scope.is_empty() {
+                Api::all(self.client.clone())
+            } else {
+                Api::namespaced(self.client.clone(), &scope)
+            };
+            let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
+            let mut config = watcher::Config::default().timeout(seconds).page_size(PAGE);
+            if !selector.is_empty() {
+                config = config.labels(selector);
+            }
+            let (cache, extract, wake) = (cache.clone(), extract.clone(), wake.clone());
+            let metrics = Arc::clone(&self.metrics);
+            self.tasks.spawn(async move {
+                let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+                while let Some(event) = events.next().await {
+                    match event {
+                        Ok(event) => {
+                            cache.apply(&scope, map(event, &extract)).into_iter().for_each(&wake);
+                        }
+                        Err(error) => {
+                            metrics.watch_restarts.get_or_create(&KindLabels { kind }).inc();
+                            tracing::warn!(kind, scope, "a watch failed and begins anew: {error}");
+                        }
+                    }
+                }
+            });
+        }
+    }
+}
+
+fn guarded(object: DeserializeGuard<Savepoint>) -> Option<Item<facts::SavepointItem>> {
+    match object.0 {
+        Ok(savepoint) => facts::savepoint(savepoint),
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            tracing::warn!(savepoint = name, "a Savepoint breaks the schema and is left alone: {}", invalid.error);
+            None
+        }
+    }
+}
+
+/// The event over facts.
+pub fn map<K, F>(event: Event<K>, extract: impl Fn(K) -> Option<Item<F>>) -> Event<Option<Item<F>>> {
+    match event {
+        Event::Apply(object) => Event::Apply(extract(object)),
+        Event::Delete(object) => Event::Delete(extract(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(extract(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}
