@@ -3,10 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "the edge: clock, files, processes and tasks are this crate's work")]
 
 pub mod bench;
+pub mod cluster;
 pub mod flights;
 pub mod gateway;
+pub mod harness;
+pub mod oci;
 pub mod oracle;
 pub mod s3;
 pub mod shapes;
+pub mod shell;
 pub mod storage;
 pub mod worker;

@@ -20,16 +20,25 @@ pub fn read_folder(folder: &Path) -> Result<Multiset, String> {
     let mut rows = Multiset::new();
     for file in part_files(folder)? {
         let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-        if !text.is_empty() && !text.ends_with('\n') {
-            return Err(format!("{}: a committed file ends in the middle of a line", file.display()));
-        }
-        for line in text.lines() {
-            let (row, sign) = row_of(line).map_err(|error| format!("{}: {error}: {line}", file.display()))?;
-            *rows.entry(row).or_default() += sign;
-        }
+        count(&mut rows, &text).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     rows.retain(|_, count| *count != 0);
     Ok(rows)
+}
+
+/// Counts the rows of one committed file.
+///
+/// # Errors
+/// When it ends in the middle of a line, or a line is no JSON object.
+pub fn count(rows: &mut Multiset, text: &str) -> Result<(), String> {
+    if !text.is_empty() && !text.ends_with('\n') {
+        return Err("a committed file ends in the middle of a line".into());
+    }
+    for line in text.lines() {
+        let (row, sign) = row_of(line).map_err(|error| format!("{error}: {line}"))?;
+        *rows.entry(row).or_default() += sign;
+    }
+    Ok(())
 }
 
 /// The committed files below a folder, sorted.

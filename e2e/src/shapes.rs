@@ -112,11 +112,13 @@ pub struct Settings {
     pub checkpoint_ms: u32,
     /// Where checkpoints go; `None`: the data folder.
     pub storage: Option<String>,
+    /// What the sinks' folders are below, with its slash; empty: the manifest's folder.
+    pub output: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { events: 200_000, events_per_second: None, parallelism: 2, checkpoint_ms: 200, storage: None }
+        Self { events: 200_000, events_per_second: None, parallelism: 2, checkpoint_ms: 200, storage: None, output: String::new() }
     }
 }
 
@@ -126,7 +128,7 @@ impl Shape {
         SHAPES.iter().find(|shape| shape.name == name)
     }
 
-    /// The SQL, writing below the manifest's folder.
+    /// The SQL.
     pub fn sql(&self, settings: &Settings) -> String {
         let mut options = format!("'next-event.rate' = '10000', 'events.num' = '{}'", settings.events);
         if let Some(pace) = settings.events_per_second {
@@ -139,7 +141,8 @@ impl Shape {
         let format = if self.changelog { "debezium-json" } else { "json" };
         for (table, columns) in self.sinks {
             sql.push_str(&format!(
-                "CREATE TABLE {table} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{table}', 'format' = '{format}');\n"
+                "CREATE TABLE {table} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}{table}', 'format' = '{format}');\n",
+                settings.output
             ));
         }
         sql + self.inserts

@@ -1,4 +1,4 @@
-//! Developer actions: `cargo xtask bench | servers`.
+//! Developer actions: `cargo xtask bench | servers | cluster | kind | images | e2e`.
 
 #![allow(clippy::disallowed_methods, reason = "the edge: clock, files, processes and tasks are this crate's work")]
 #![allow(clippy::print_stdout, reason = "a command-line tool prints")]
@@ -7,12 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use rheos_e2e::bench;
+use rheos_e2e::cluster::{self, binaries, images, kind};
+use rheos_e2e::shell::show as run;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   bench nexmark [QUERY …] [--scale F]   the Nexmark table of the README (use --release)
   bench recovery [kill|rescale|idle|state …]   recovery, rescale, idle and large-state figures (use --release)
   servers                               tests against a real S3 server and the whole year of real data
-  servers minio                         the same for another S3 server, which takes minutes to build";
+  servers minio                         the same for another S3 server, which takes minutes to build
+  cluster up [NODES] | down | status    a real Kubernetes on this machine, without Docker (root)
+  kind up | down                        the same by kind, on a machine with Docker
+  images [--kind]                       builds worker, operator and S3 server as images and loads them into the cluster
+  e2e [FILTER]                          the scenarios, on the bare cluster if it is up, else on what KUBECONFIG names";
 
 /// An S3 gateway over a folder.
 const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
@@ -26,6 +32,15 @@ fn main() -> ExitCode {
         Some((&"bench", rest)) => run_bench(rest),
         Some((&"servers", [])) => report(servers()),
         Some((&"servers", ["minio"])) => report(minio_tests()),
+        Some((&"cluster", ["up"])) => report(cluster_up(cluster::NODES)),
+        Some((&"cluster", ["up", nodes])) => report(nodes.parse().map_err(|_| USAGE.to_owned()).and_then(cluster_up)),
+        Some((&"cluster", ["down"])) => report(cluster::down(&mut say)),
+        Some((&"cluster", ["status"])) => report(cluster::status().map(|text| print!("{text}"))),
+        Some((&"kind", ["up"])) => report(kind::up()),
+        Some((&"kind", ["down"])) => report(kind::down()),
+        Some((&"images", [])) => report(images().and_then(|archive| images::load(&archive))),
+        Some((&"images", ["--kind"])) => report(images().and_then(|archive| kind::load(&archive))),
+        Some((&"e2e", filter)) => report(scenarios(filter)),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
@@ -63,7 +78,7 @@ fn minio_tests() -> Result<(), String> {
 }
 
 fn server_tests(which: &[&str]) -> Command {
-    let mut test = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    let mut test = cargo();
     // The whole workspace, so that its dependencies have the features they have in every other command.
     test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/servers", "--test", "servers", "--"]).args(which);
     test
@@ -79,9 +94,48 @@ fn report(done: Result<(), String>) -> ExitCode {
     }
 }
 
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn cluster_up(nodes: usize) -> Result<(), String> {
+    let done = cluster::up(nodes, &mut say).and_then(|()| cluster::status());
+    done.map(|text| print!("{text}"))
+}
+
+/// The archive of the images.
+fn images() -> Result<PathBuf, String> {
+    let s3 = go_binary(&target_dir().join("servers"), VERSITYGW)?;
+    images::write(&target_dir(), &s3)
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+}
+
+/// Runs the scenarios; where the bare cluster is up, in its first node's network namespace.
+fn scenarios(filter: &[&str]) -> Result<(), String> {
+    let mut folders = vec![binaries::tools(&mut say)?];
+    let mut test = cargo();
+    test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/cluster", "--test", "cluster", "--"]).args(filter);
+    if std::env::var_os("KUBECONFIG").is_none() && cluster::is_up() {
+        // Cargo itself stays outside, where it finds what it needs.
+        let runner = format!("CARGO_TARGET_{}_RUNNER", TARGET.replace('-', "_").to_uppercase());
+        test.env(runner, cluster::enter().join(" ")).env("KUBECONFIG", cluster::kubeconfig());
+        test.env("RHEOS_AUDIT_LOG", cluster::audit_log());
+        folders.push(binaries::folder()?);
+    }
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    test.env("PATH", std::env::join_paths(folders).map_err(|error| error.to_string())?);
+    run(&mut test)
+}
+
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
 }
+
+/// What this machine's programs are built for.
+const TARGET: &str = if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
 
 /// A program at a fixed version, built by Go once.
 fn go_binary(tools: &Path, package: &str) -> Result<PathBuf, String> {
@@ -107,10 +161,4 @@ fn flights(tools: &Path) -> Result<PathBuf, String> {
         run(Command::new(python).args(["-m", "zipfile", "-e", "flights.csv.zip", "."]).current_dir(data))?;
     }
     std::path::absolute(file).map_err(|error| error.to_string())
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().map_err(|error| format!("{name}: {error}; it must be installed for this command"))?;
-    if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}")) }
 }

@@ -1,0 +1,94 @@
+//! What cannot run says so in its conditions, and heals when it is put right.
+
+use rheos_e2e::harness::kubectl::{apply, kubectl};
+use rheos_e2e::harness::{JobSpec, Space, scenario};
+use serde_json::{Value, json};
+
+/// Waits until a condition that is not as it should be names `word`.
+async fn told(space: &Space, job: &str, word: &str) {
+    space
+        .until_job(job, &format!("a condition that names {word}"), |job| {
+            let names =
+                |condition: &Value| condition["reason"].to_string().contains(word) || condition["message"].to_string().contains(word);
+            job["status"]["conditions"].as_array()?.iter().any(names).then_some(())
+        })
+        .await;
+}
+
+#[test]
+fn a_bad_spec_is_told_and_runs_when_it_is_fixed() {
+    scenario("bad-spec", async |space| {
+        let job = JobSpec::new("fixed", "tumble", 10);
+        let refused = apply(&job.clone().with(&json!({"parallelism": 0})).manifest(&space.name, &space.endpoint).to_string());
+        assert!(refused.expect_err("the apiserver takes no parallelism of 0").contains("parallelism"));
+        space.submit(
+            &job.clone().with(&json!({"sql": "CREATE TABLE a (b BIGINT) WITH ('connector' = 'nowhere'); INSERT INTO c SELECT b FROM a;"})),
+        );
+        told(space, &job.name, "nowhere").await;
+        space.submit(&job);
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn max_parallelism_never_changes() {
+    scenario("immutable", async |space| {
+        let job = JobSpec::new("fixed", "filter", 10);
+        space.submit(&job);
+        let refused = apply(&job.clone().with(&json!({"maxParallelism": 32})).manifest(&space.name, &space.endpoint).to_string());
+        assert!(refused.expect_err("the apiserver refuses it").contains("maxParallelism"));
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn wrong_credentials_are_told_and_heal() {
+    scenario("credentials", async |space| {
+        let secret = |key: &str| {
+            space.apply(&json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3", "namespace": space.name},
+                "stringData": {"AWS_ACCESS_KEY_ID": "rheos-test", "AWS_SECRET_ACCESS_KEY": key},
+            }));
+        };
+        secret("wrong");
+        let job = JobSpec::new("locked-out", "filter", 10);
+        space.submit(&job);
+        told(space, &job.name, "s3").await;
+        secret("rheos-test-secret");
+        // The environment of a pod is fixed at its start.
+        space.kubectl(&["delete", "pods", "-l", "rheos.dev/job=locked-out", "--force", "--grace-period=0"]);
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn a_tight_quota_is_told_and_heals() {
+    scenario("quota", async |space| {
+        space.kubectl(&["create", "quota", "tight", "--hard=pods=1"]);
+        let job = JobSpec::new("squeezed", "filter", 10);
+        space.submit(&job);
+        told(space, &job.name, "quota").await;
+        space.kubectl(&["delete", "quota", "tight"]);
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn two_namespaces_hold_jobs_of_one_name() {
+    scenario("twins-a", async |space| {
+        let other = format!("{}-b", space.name);
+        let secret = space.kubectl(&["get", "secret", "s3", "-o", "json"]);
+        let mut secret: Value = serde_json::from_str(&secret).unwrap();
+        secret["metadata"] = json!({"name": "s3", "namespace": other});
+        apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}).to_string()).unwrap();
+        apply(&secret.to_string()).unwrap();
+        let job = JobSpec::new("twin", "filter", 15);
+        let there = JobSpec::new("twin", "tumble", 15);
+        space.submit(&job);
+        apply(&there.manifest(&other, &space.endpoint).to_string()).unwrap();
+        space.finishes_exactly(&job).await;
+        let finished = "--for=jsonpath={.status.phase}=Finished";
+        kubectl(&["wait", "-n", &other, "streamjob/twin", finished, "--timeout=55s"]).unwrap();
+        kubectl(&["delete", "namespace", &other, "--wait=false"]).unwrap();
+    });
+}
