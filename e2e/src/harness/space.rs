@@ -89,6 +89,8 @@ impl Space {
              "stringData": {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}},
         ]});
         apply(&objects.to_string()).expect("a namespace");
+        // Until it is there no pod is accepted.
+        must(&["wait", "serviceaccount/default", "-n", &name, "--for=create", "--timeout=30s"]);
         let address = must(&["get", "service", "-n", install::S3_NAMESPACE, "s3", "-o", "jsonpath={.spec.clusterIP}"]);
         let s3 = Forward::open(install::S3_NAMESPACE, "deployment/s3", install::S3_PORT).expect("a way to the S3 server");
         let client = Client::try_default().await.expect("a client of the cluster");
