@@ -81,16 +81,29 @@ fn a_workers_container_crashes_and_comes_back_in_its_pod() {
     });
 }
 
+/// A node that takes pods again when this goes, however the scenario ends.
+struct Drained(String);
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        let _ = kubectl::kubectl(&["uncordon", &self.0]);
+    }
+}
+
 #[test]
 fn a_drained_nodes_workers_move() {
     scenario_alone("drain", async |space| {
+        let nodes = kubectl::must(&["get", "nodes", "-o", "name"]);
+        assert!(nodes.lines().count() > 1, "a pod that is drained needs another node: {nodes}");
         let (job, epoch) = running(space, "drained", "union", 60, &json!({})).await;
         let pod = space.pod(&job.name, 1);
-        let node = space.kubectl(&["get", "pod", &pod, "-o", "jsonpath={.spec.nodeName}"]);
-        space.kubectl(&["cordon", &node]);
-        space.kubectl(&["delete", "pod", &pod, "--wait=true", "--timeout=90s"]);
-        kubectl::must(&["uncordon", &node]);
-        space.until_checkpoint(&job.name, epoch).await;
+        let node = Drained(space.kubectl(&["get", "pod", &pod, "-o", "jsonpath={.spec.nodeName}"]));
+        let selector = format!("--pod-selector=rheos.dev/job={}", job.name);
+        kubectl::must(&["drain", &node.0, &selector, "--delete-emptydir-data", "--timeout=50s"]);
+        space.until_checkpoint(&job.name, epoch + 1).await;
+        let elsewhere = space.kubectl(&["get", "pods", "-l", "rheos.dev/job=drained", "-o", "jsonpath={.items[*].spec.nodeName}"]);
+        assert!(!elsewhere.contains(&node.0), "{elsewhere}");
+        drop(node);
         space.finishes_exactly(&job).await;
     });
 }
@@ -125,6 +138,21 @@ fn without_an_operator_a_crashed_engine_comes_back() {
                 (job["status"]["generation"].as_u64()? > before).then_some(())
             })
             .await;
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn an_upgrade_of_the_chart_restarts_no_worker() {
+    scenario_alone("chart-upgrade", async |space| {
+        let (job, epoch) = running(space, "untouched", "hop", 40, &json!({})).await;
+        let pods = || space.kubectl(&["get", "pods", "-l", "rheos.dev/job=untouched", "-o", "jsonpath={.items[*].metadata.uid}"]);
+        let (before, generation) = (pods(), space.job(&job.name)["status"]["generation"].clone());
+        kubectl::must(&["rollout", "restart", "deployment", "-n", install::NAMESPACE]);
+        install::operator(&[]);
+        kubectl::must(&["rollout", "status", "deployment", "-n", install::NAMESPACE, "--timeout=50s"]);
+        space.until_checkpoint(&job.name, epoch + 1).await;
+        assert_eq!((before, generation), (pods(), space.job(&job.name)["status"]["generation"].clone()));
         space.finishes_exactly(&job).await;
     });
 }
