@@ -4,6 +4,7 @@
 //! The cluster is whatever `KUBECONFIG` names. Nothing but `kubectl` and the apiserver is used to reach into it, so that
 //! the same scenarios run on the bare cluster and on any other. A scenario that fails prints what its namespace holds.
 
+pub mod coordinator;
 pub mod install;
 pub mod job;
 pub mod kubectl;

@@ -117,7 +117,9 @@ fn cargo() -> Command {
 fn scenarios(filter: &[&str]) -> Result<(), String> {
     let mut folders = vec![binaries::tools(&mut say)?];
     let mut test = cargo();
-    test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/cluster", "--test", "cluster", "--"]).args(filter);
+    test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/cluster", "--test", "cluster", "--", "--test-threads"])
+        .arg(SIDE_BY_SIDE)
+        .args(filter);
     if std::env::var_os("KUBECONFIG").is_none() && cluster::is_up() {
         // Cargo itself stays outside, where it finds what it needs.
         let runner = format!("CARGO_TARGET_{}_RUNNER", TARGET.replace('-', "_").to_uppercase());
@@ -133,6 +135,9 @@ fn scenarios(filter: &[&str]) -> Result<(), String> {
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
 }
+
+/// Scenarios at the same time: they wait for events of a set pace more than they work.
+const SIDE_BY_SIDE: &str = "4";
 
 /// What this machine's programs are built for.
 const TARGET: &str = if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };

@@ -187,18 +187,6 @@ impl Space {
         job
     }
 
-    /// Waits until a job runs and has completed a checkpoint after epoch `after`; returns that checkpoint's epoch.
-    ///
-    /// # Panics
-    /// As [`Space::until_phase`].
-    pub async fn until_checkpoint(&self, name: &str, after: u64) -> u64 {
-        self.until_job(name, &format!("a checkpoint after epoch {after}"), |job| {
-            let running = job["status"]["phase"] == "Running";
-            job["status"]["lastCheckpoint"]["epoch"].as_u64().filter(|epoch| running && *epoch > after)
-        })
-        .await
-    }
-
     /// The job as it is now.
     ///
     /// # Panics

@@ -11,9 +11,11 @@
     reason = "tests: they fail by panicking, and run real files, clocks and processes"
 )]
 
+mod alone;
 mod faults;
 mod images;
 mod lifecycle;
 mod refusals;
 mod savepoints;
+mod support;
 mod upgrades;

@@ -1,28 +1,11 @@
 //! Savepoints: taken by a resource, started from, disposed of.
 
-use rheos_e2e::harness::kubectl::kubectl;
 use rheos_e2e::harness::output::{fault_free, objects};
-use rheos_e2e::harness::space::LIMIT;
-use rheos_e2e::harness::watch::until_object;
-use rheos_e2e::harness::{JobSpec, Space, install, scenario, scenario_alone};
+use rheos_e2e::harness::{JobSpec, scenario};
 use rheos_e2e::oracle::{Difference, compare};
 use serde_json::{Value, json};
 
-fn savepoint(space: &Space, name: &str, job: &str, disposal: &str) {
-    space.apply(&json!({
-        "apiVersion": "rheos.dev/v1alpha1", "kind": "Savepoint", "metadata": {"name": name, "namespace": space.name},
-        "spec": {"job": job, "disposal": disposal},
-    }));
-}
-
-async fn completed(space: &Space, name: &str) -> Value {
-    until_object(space.api("Savepoint"), name, "the savepoint to be complete", LIMIT, |savepoint| {
-        let status = &savepoint?["status"];
-        assert_ne!(status["phase"], "Failed", "{status:#}");
-        (status["phase"] == "Completed").then(|| status.clone())
-    })
-    .await
-}
+use crate::support::{completed, savepoint};
 
 /// The first job goes on after its savepoint, so both write what came in between; each window's row is one row of the
 /// fault-free run, whoever writes it, with what the window held on both sides of the savepoint.
@@ -68,66 +51,5 @@ fn a_savepoint_that_is_deleted_is_disposed_of_also_when_its_job_is_gone() {
         let store = space.store();
         assert!(objects(store.as_ref(), gone.trim_end_matches('/')).await.is_empty(), "the disposed savepoint is still there");
         assert!(!objects(store.as_ref(), kept.trim_end_matches('/')).await.is_empty(), "the retained savepoint is gone");
-    });
-}
-
-/// The S3 server's Service leads nowhere until this goes.
-struct Away;
-
-impl Away {
-    fn new() -> Self {
-        select("nobody");
-        Self
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        select("s3");
-    }
-}
-
-fn select(app: &str) {
-    let patch = json!({"spec": {"selector": {"app": app}}}).to_string();
-    let _ = kubectl(&["patch", "service", "s3", "-n", install::S3_NAMESPACE, "-p", &patch]);
-}
-
-#[test]
-fn a_savepoint_waits_for_a_store_that_is_away() {
-    scenario_alone("s3-away", async |space| {
-        let job = JobSpec::new("cut-off", "cumulate", 40).with(&json!({"checkpoint": {"timeout": "120s"}}));
-        space.submit(&job);
-        space.until_checkpoint(&job.name, 0).await;
-        let away = Away::new();
-        savepoint(space, "late", &job.name, "Retain");
-        until_object(space.api("Savepoint"), "late", "the savepoint to be tried", LIMIT, |savepoint| {
-            savepoint?["status"]["phase"].as_str().filter(|phase| *phase != "Completed").map(drop)
-        })
-        .await;
-        drop(away);
-        completed(space, "late").await;
-        space.finishes_exactly(&job).await;
-    });
-}
-
-#[test]
-fn a_disposal_goes_on_when_the_store_is_back() {
-    scenario_alone("disposal-away", async |space| {
-        let job = JobSpec::new("cut-off", "filter", 15);
-        space.submit(&job);
-        space.until_checkpoint(&job.name, 0).await;
-        savepoint(space, "gone", &job.name, "Delete");
-        let uri = completed(space, "gone").await["uri"].as_str().unwrap().to_owned();
-        space.finishes_exactly(&job).await;
-        let away = Away::new();
-        space.kubectl(&["delete", "savepoint", "gone", "--wait=false"]);
-        until_object(space.api("Savepoint"), "gone", "the disposal to be told", LIMIT, |savepoint| {
-            (savepoint?["status"]["phase"] == "Disposing").then_some(())
-        })
-        .await;
-        drop(away);
-        until_object(space.api("Savepoint"), "gone", "the savepoint to go", LIMIT, |savepoint| savepoint.is_none().then_some(())).await;
-        let folder = uri.trim_start_matches("s3://rheos/").trim_end_matches('/').to_owned();
-        assert!(objects(space.store().as_ref(), &folder).await.is_empty(), "the disposed savepoint is still there");
     });
 }

@@ -13,18 +13,14 @@ fn a_new_sql_keeps_the_state() {
     scenario("upgrade", async |space| {
         let job = JobSpec::new("edited", "tumble", 40);
         space.submit(&job);
-        let epoch = space.until_checkpoint(&job.name, 0).await;
+        let generation = space.until_checkpoint(&job.name, 0).await;
         let before = revision(&space.job(&job.name));
         // Another text and revision, the same operators, so the same rows.
         let edited = job.sql(&space.name).replacen("CREATE VIEW bid AS", "-- an edit\nCREATE VIEW bid AS", 1);
         assert_ne!(edited, job.sql(&space.name));
         space.submit(&job.clone().with(&json!({"sql": edited})));
-        space
-            .until_job(&job.name, "the new revision to run", |job| {
-                (revision(job) != before && job["status"]["phase"] == "Running").then_some(())
-            })
-            .await;
-        space.until_checkpoint(&job.name, epoch).await;
+        space.until_checkpoint(&job.name, generation + 1).await;
+        space.until_job(&job.name, "the new revision to be told", |job| (revision(job) != before).then_some(())).await;
         space.finishes_exactly(&job).await;
     });
 }
@@ -34,7 +30,7 @@ fn an_image_that_does_not_exist_is_rolled_back() {
     scenario("bad-image", async |space| {
         let job = JobSpec::new("rolled-back", "hop", 60);
         space.submit(&job);
-        let epoch = space.until_checkpoint(&job.name, 0).await;
+        let generation = space.until_checkpoint(&job.name, 0).await;
         let before = revision(&space.job(&job.name));
         space.submit(&job.clone().with(&json!({"worker": {"image": "rheos.dev/no-such-image:none"}})));
         space
@@ -46,7 +42,7 @@ fn an_image_that_does_not_exist_is_rolled_back() {
                 (told && revision(job) == before && job["status"]["phase"] == "Running").then_some(())
             })
             .await;
-        space.until_checkpoint(&job.name, epoch).await;
+        space.until_checkpoint(&job.name, generation).await;
         space.finishes_exactly(&job).await;
     });
 }
@@ -72,7 +68,7 @@ fn an_incompatible_change_is_refused_while_the_old_job_runs_on() {
     scenario("incompatible", async |space| {
         let job = JobSpec::new("kept", "tumble", 50);
         space.submit(&job);
-        let epoch = space.until_checkpoint(&job.name, 0).await;
+        let generation = space.until_checkpoint(&job.name, 0).await;
         let expected = fault_free(job.shape, job.events).await;
         let other = job.sql(&space.name).replace("MAX(price)", "COUNT(DISTINCT price)");
         space.submit(&job.clone().with(&json!({"sql": other})));
@@ -83,7 +79,7 @@ fn an_incompatible_change_is_refused_while_the_old_job_runs_on() {
             })
             .await;
         space.submit(&job);
-        space.until_checkpoint(&job.name, epoch).await;
+        space.until_checkpoint(&job.name, generation).await;
         space.until_phase(&job.name, "Finished").await;
         space.holds_exactly(&job, &expected).await;
     });
