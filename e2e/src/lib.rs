@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod harness;
 pub mod oci;
 pub mod oracle;
+pub mod pods;
 pub mod s3;
 pub mod shapes;
 pub mod shell;

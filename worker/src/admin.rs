@@ -1,7 +1,8 @@
-//! [io] The admin API of a job: health, readiness, status, metrics, savepoint, stop.
+//! [io] The admin API of a job: health, readiness, status, metrics, savepoint, stop; of a pod: assignment, leave.
 //!
 //! The contract is [`rheos_control_api`]. Everything is bounded: bodies, requests at a time, waiting. No request names
 //! a file. A request that carries an `Origin` comes from a web page and is refused: pages may reach the loopback too.
+//! With a token, only whether the process lives is told without it.
 
 pub mod metric_names;
 pub mod metrics;
@@ -17,20 +18,21 @@ use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use rheos_control_api::limits::{self, BODY_LIMIT, CONCURRENCY_LIMIT, POLL_LIMIT, SAVEPOINT_WAIT};
-use rheos_control_api::{ErrorBody, Phase, SavepointRequest, SavepointResponse, SavepointView, paths};
+use rheos_control_api::{ErrorBody, Phase, SavepointRequest, SavepointResponse, SavepointView, Token, paths};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::supervise::driver::{Handle, wall_millis};
+use crate::supervise::driver::wall_millis;
+use crate::supervise::handle::{Handle, Refusal};
 
 /// Media type of the metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves until the task is aborted. Gives the address, with its port.
+/// Serves until the task is aborted, to everybody who reaches it. Gives the address, with its port.
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -38,31 +40,47 @@ pub async fn serve(address: SocketAddr, handle: Handle) -> Result<(SocketAddr, J
     let describe = |error: std::io::Error| format!("the admin API cannot listen on {address}: {error}");
     let listener = TcpListener::bind(address).await.map_err(describe)?;
     let bound = listener.local_addr().map_err(describe)?;
-    let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router(handle)).await {
-            tracing::error!(%error, "the admin API has ended");
-        }
-    });
-    Ok((bound, task))
+    Ok((bound, tokio::spawn(serve_on(listener, handle, None))))
 }
 
-/// The API over a supervisor.
-pub fn router(handle: Handle) -> Router {
+/// Serves for ever; with a token, to those who have it.
+pub async fn serve_on(listener: TcpListener, handle: Handle, token: Option<Token>) {
+    if let Err(error) = axum::serve(listener, router(handle, token)).await {
+        tracing::error!(%error, "the admin API has ended");
+    }
+}
+
+/// The API over a supervisor, or over a pod.
+pub fn router(handle: Handle, token: Option<Token>) -> Router {
     let limited = Router::new()
         .route(paths::METRICS, get(metrics))
         .route(paths::JOB, get(job))
         .route(paths::SAVEPOINTS, post(savepoint))
         .route(paths::STOP, post(stop))
+        .route(paths::ASSIGNMENT, put(assign))
         .route_layer(from_fn_with_state(Arc::new(Semaphore::new(CONCURRENCY_LIMIT)), limit));
-    // Probes are outside the limit: a flood of questions must not get the process restarted.
-    Router::new()
-        .route(paths::HEALTH, get(|| async { "ok\n" }))
+    // Probes are outside the limit: a flood of questions must not get the process restarted. So is the way out.
+    let guarded = Router::new()
         .route(paths::READY, get(ready))
+        .route(paths::LEAVE, post(leave))
         .merge(limited)
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing here") })
         .method_not_allowed_fallback(|| async { refuse(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method") })
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(handle)
+        .layer(from_fn_with_state(token.map(Arc::new), guard));
+    Router::new().route(paths::HEALTH, get(|| async { "ok\n" })).merge(guarded).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(handle)
+}
+
+/// Lets those pass who have the token.
+async fn guard(State(token): State<Option<Arc<Token>>>, request: Request, next: Next) -> Response {
+    let Some(token) = token else { return next.run(request).await };
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match given.and_then(|given| given.strip_prefix("Bearer ")) {
+        Some(given) if token.matches(given) => next.run(request).await,
+        _ => {
+            let refusal = refuse(StatusCode::UNAUTHORIZED, "this needs the job's token: Authorization: Bearer <token>");
+            ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response()
+        }
+    }
 }
 
 fn refuse(status: StatusCode, error: impl Into<String>) -> Response {
@@ -152,6 +170,33 @@ async fn stop(State(handle): State<Handle>) -> Response {
         return refuse(StatusCode::CONFLICT, "the job has ended");
     }
     (StatusCode::ACCEPTED, Json(handle.view())).into_response()
+}
+
+/// `PUT /v1/assignment`.
+async fn assign(State(handle): State<Handle>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return refuse(rejection.status(), format!("the body cannot be read; at most {BODY_LIMIT} bytes are")),
+    };
+    match serde_json::from_slice(&body) {
+        Ok(assignment) => answer(&handle, handle.assign(assignment).await),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("the body is no assignment: {error}")),
+    }
+}
+
+/// `POST /v1/leave`.
+async fn leave(State(handle): State<Handle>) -> Response {
+    answer(&handle, handle.leave().await)
+}
+
+fn answer(handle: &Handle, result: Result<(), Refusal>) -> Response {
+    let status = match &result {
+        Ok(()) => return Json(handle.view()).into_response(),
+        Err(Refusal::Invalid(_)) => StatusCode::BAD_REQUEST,
+        Err(Refusal::Conflict(_)) => StatusCode::CONFLICT,
+        Err(Refusal::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    refuse(status, result.err().map(Refusal::into_message).unwrap_or_default())
 }
 
 fn deadline(after: Duration) -> Instant {

@@ -16,6 +16,7 @@ pub mod wire;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rheos_dataflow::coordinator::Event;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
@@ -23,6 +24,7 @@ use rheos_timely::job::Remote;
 
 use self::channel::{Channel, Reports};
 use self::generation::fail;
+use self::prepare::Prepared;
 use self::teller::Clock;
 use self::wire::{Command, Report};
 use crate::cli::{EXIT_FAILED, EngineArguments};
@@ -55,7 +57,7 @@ fn live(channel: &mut Channel, reports: &Reports) -> Result<()> {
     let Some((start, listener)) = channel.start().map_err(broken)? else { return Ok(()) };
     clock.forget();
     let remote = Remote::default();
-    let commands = Obey { remote: remote.clone(), reports: reports.clone() };
+    let commands = Obey { prepared: Arc::clone(&prepared), remote: remote.clone(), reports: reports.clone() };
     std::thread::scope(|scope| {
         scope.spawn(move || commands.follow(channel));
         // The thread above waits for the supervisor for ever: end the process, not the scope.
@@ -68,6 +70,7 @@ fn live(channel: &mut Channel, reports: &Reports) -> Result<()> {
 
 /// Passes the supervisor's commands on. Ends the process with the supervisor.
 struct Obey {
+    prepared: Arc<Prepared>,
     remote: Remote,
     reports: Reports,
 }
@@ -79,6 +82,10 @@ impl Obey {
                 Ok(Some(Command::Savepoint { id })) => self.remote.send(Event::Savepoint(id)),
                 Ok(Some(Command::Checkpoint)) => self.remote.send(Event::Checkpoint),
                 Ok(Some(Command::Stop)) => self.remote.send(Event::Stop),
+                Ok(Some(Command::Settings { pacing, retain })) => {
+                    self.prepared.retain.store(retain, Ordering::Relaxed);
+                    self.remote.send(Event::Pace(pacing));
+                }
                 Ok(Some(Command::Ping { nonce })) => {
                     // Before there are workers, being able to read this is the sign of life.
                     if !self.remote.ping(nonce) {

@@ -1,16 +1,19 @@
-//! The worker: supervisor, coordinator, engine, admin API and local run.
+//! The worker: supervisor, coordinator, engine, admin API, local run and pods.
 //!
 //! One binary, two kinds of process. `rheos-worker run` is a supervisor ([`supervise`]): it mints generations, starts
 //! engine processes, and serves the admin API ([`admin`]); it holds no row. `rheos-worker engine` ([`engine`]) is what
 //! it starts: the dataflow, which ends with its peers and with its supervisor. They share a socket and nothing else.
+//! `rheos-worker pod` ([`pod`]) is the same supervisor with a roster of other pods, or the host of an engine for one.
 
 #![allow(clippy::disallowed_methods, reason = "the edge: clock, files, processes and tasks are this crate's work")]
 
 pub mod admin;
 pub mod cli;
+pub mod dispose;
 pub mod engine;
 pub mod explain;
 pub mod logging;
 pub mod manifest;
+pub mod pod;
 pub mod run;
 pub mod supervise;

@@ -15,11 +15,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rheos_api::stream_job::DesiredState;
 use rheos_api::validated::RestoreSource;
-use rheos_dataflow::coordinator::Pacing;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{EXIT_FAILED, EXIT_GOOD, EXIT_INVALID, RunArguments};
@@ -27,22 +25,16 @@ use crate::engine::wire::Job;
 use crate::manifest::{self, Loaded};
 use crate::run::data_dir::DataDir;
 use crate::run::screen::Screen;
-use crate::supervise::decide::{Outcome, Rules};
-use crate::supervise::driver::{Config, Ended, Handle, Member, Supervisor};
+use crate::supervise::decide::{Outcome, Rules, STOP_GRACE};
+use crate::supervise::driver::{Config, Ended, Supervisor};
+use crate::supervise::handle::Handle;
 use crate::supervise::mint::StoreMint;
 use crate::supervise::process::Program;
+use crate::supervise::roster::{Member, Place, Target};
 use crate::{admin, logging};
 
 /// Namespace of jobs whose manifest names none.
 const NAMESPACE: &str = "local";
-/// Shortest epoch: of a busy job, ms.
-const EPOCH_MIN_MS: i64 = 10;
-/// Longest epoch: of an idle job, ms.
-const EPOCH_MAX_MS: i64 = 200;
-/// Epochs that may be open behind the newest one.
-const EPOCH_WINDOW: u64 = 4;
-/// A stop may take this long beside a checkpoint.
-const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub fn main(arguments: &RunArguments) -> ExitCode {
@@ -93,10 +85,8 @@ fn runnable(loaded: &Loaded) -> Result<(), String> {
 /// What a run needs, all of it at hand.
 struct Prepared {
     data: DataDir,
-    job: Job,
-    rules: Rules,
+    target: Target,
     mint: StoreMint,
-    roster: Vec<Member>,
 }
 
 fn prepare(arguments: &RunArguments, loaded: &Loaded, screen: &Screen) -> Result<Prepared, String> {
@@ -104,20 +94,8 @@ fn prepare(arguments: &RunArguments, loaded: &Loaded, screen: &Screen) -> Result
     let data = DataDir::open(&arguments.data_dir)?;
     let namespace = spec.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
     let identity = data.identity(&namespace, spec.name.as_str(), arguments.fresh)?;
-    let mut storage_options = BTreeMap::new();
-    let storage_uri = match &spec.checkpoint.storage {
-        None => data.storage_uri(),
-        Some(storage) => {
-            if let Some(endpoint) = &storage.endpoint {
-                storage_options.insert("endpoint".to_owned(), endpoint.clone());
-                storage_options.insert("allow_http".to_owned(), endpoint.starts_with("http://").to_string());
-            }
-            if let Some(region) = &storage.region {
-                storage_options.insert("region".to_owned(), region.clone());
-            }
-            storage.uri.clone()
-        }
-    };
+    let (storage_uri, storage_options) =
+        spec.checkpoint.storage.as_ref().map_or_else(|| (data.storage_uri(), BTreeMap::new()), manifest::storage);
     if let Some(left) = &identity.left {
         screen.error_line(
             format!("starting without state; what was there stays in {storage_uri}/{namespace}/{}/{left}\n", spec.name).as_bytes(),
@@ -128,6 +106,9 @@ fn prepare(arguments: &RunArguments, loaded: &Loaded, screen: &Screen) -> Result
         Some(RestoreSource::Uri(uri)) => Some(uri.clone()),
         _ => None,
     });
+    let pacing = manifest::pacing(spec.checkpoint.interval, spec.checkpoint.timeout);
+    let allow_non_restored_state = restore.is_some_and(|restore| restore.allow_non_restored_state);
+    let members = manifest::members(spec.parallelism, spec.worker.slots)?;
     let job = Job {
         namespace,
         job: spec.name.to_string(),
@@ -138,37 +119,32 @@ fn prepare(arguments: &RunArguments, loaded: &Loaded, screen: &Screen) -> Result
         delivery: manifest::delivery(spec.delivery),
         parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,
-        slots: spec.worker.slots,
+        slots: spec.parallelism / members,
         storage_uri,
         storage_options,
         retain: spec.checkpoint.retain,
-        pacing: Pacing {
-            epoch_min: EPOCH_MIN_MS,
-            epoch_max: EPOCH_MAX_MS,
-            checkpoint_interval: millis(spec.checkpoint.interval),
-            checkpoint_timeout: millis(spec.checkpoint.timeout),
-            window: EPOCH_WINDOW,
-        },
-        allow_non_restored_state: restore.is_some_and(|restore| restore.allow_non_restored_state),
+        pacing,
+        allow_non_restored_state,
     };
-    let mint = StoreMint::new(&job, from.as_deref())?;
-    let members = spec.parallelism.div_ceil(spec.worker.slots) as usize;
+    let mint = StoreMint::new(&job, from.as_deref(), false)?;
     let roster = (0..members).map(|_| member()).collect::<Result<_, _>>()?;
-    let rules = Rules { members, restart: spec.restart, stop_deadline: spec.checkpoint.timeout + STOP_GRACE };
-    Ok(Prepared { data, job, rules, mint, roster })
+    let rules = Rules { members: members as usize, restart: spec.restart, stop_deadline: spec.checkpoint.timeout + STOP_GRACE };
+    let target = Target { assignment: None, rules, job, roster };
+    Ok(Prepared { data, target, mint })
 }
 
 /// A member on this machine: its listener is bound once and lent to each generation.
 fn member() -> Result<Member, String> {
     let bind = || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        Ok::<_, std::io::Error>(Member { address: listener.local_addr()?, listener })
+        Ok::<_, std::io::Error>(Member { pod: None, address: listener.local_addr()?, place: Place::Here(Arc::new(listener)) })
     };
     bind().map_err(|error| format!("cannot listen on the loopback: {error}"))
 }
 
 async fn run(arguments: &RunArguments, prepared: Prepared, screen: &Screen) -> Result<u8, String> {
-    let Prepared { data, job, rules, mint, roster } = prepared;
+    let Prepared { data, target, mint } = prepared;
+    let job = &target.job;
     let storage = format!("{}/{}/{}/{}", job.storage_uri, job.namespace, job.job, job.uid);
     let name = job.job.clone();
     let program = Program {
@@ -176,7 +152,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared, screen: &Screen) -> R
         arguments: ["engine", "--log-format", arguments.log_format.as_str()].map(OsString::from).to_vec(),
         output: screen.lines(),
     };
-    let config = Config { rules, program, job, roster, standby: !arguments.no_standby };
+    let config = Config { program, standby: !arguments.no_standby, target };
     let (supervisor, handle) = Supervisor::new(config, Arc::new(mint));
     let (address, serving) = admin::serve(arguments.admin, handle.clone()).await?;
     data.publish_admin(address).map_err(|error| format!("cannot write into {}: {error}", data.path().display()))?;
@@ -241,8 +217,4 @@ fn conclude(screen: &Screen, ended: &Ended, storage: &str) -> u8 {
     };
     screen.error_line(line.as_bytes());
     code
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,7 @@
 //!                             │  ▲            view [pure]  what people and programs see
 //!          spawn, kill, send  │  │ reports, exits
 //!                             ▼  │
-//!                       engine processes (roster: one a member; here all on this machine)
+//!                       engines (roster: one a member, in a child of this process or in another pod)
 //! ```
 //!
 //! Invariants: at most one generation has living engines; a generation is minted before its engines start; an engine's
@@ -13,8 +13,11 @@
 
 pub mod decide;
 pub mod driver;
+pub mod handle;
+pub mod link;
 pub mod mint;
 pub mod process;
 pub mod restart;
+pub mod roster;
 pub mod usage;
 pub mod view;

@@ -13,6 +13,7 @@ mod flights;
 mod house;
 mod kills;
 mod memory;
+mod pods;
 mod rescale;
 mod storage;
 mod support;

@@ -1,13 +1,11 @@
 //! Stop and go on with other workers, savepoints, and edits of the SQL: state survives or the start is refused by name.
 
-use std::path::Path;
-
 use rheos_control_api::view::SavepointView;
 use rheos_e2e::oracle::{Multiset, part_files};
 use rheos_e2e::shapes::{Settings, Shape};
 use rheos_e2e::worker::{Job, Run};
 
-use crate::support::{Outputs, assert_same, block_on, outputs, reference};
+use crate::support::{Outputs, assert_same, block_on, committed_until, outputs, reference};
 
 const EVENTS: u64 = 120_000;
 const PACE: u64 = 30_000;
@@ -74,21 +72,6 @@ async fn savepoint_then_kill(job: &Job) -> (String, u64) {
     savepoint
 }
 
-/// The committed output of a table up to an epoch: part files are named by it.
-fn committed_until(job: &Job, table: &str, epoch: u64, into: &Path) {
-    std::fs::create_dir_all(into).expect("a folder");
-    let mut kept = 0;
-    for file in part_files(&job.path(table)).expect("a listing") {
-        let name = file.file_name().expect("a file").to_string_lossy().into_owned();
-        let of: u64 = name.split('-').nth(2).and_then(|part| part.parse().ok()).unwrap_or_else(|| panic!("{name} names no epoch"));
-        if of <= epoch {
-            std::fs::copy(&file, into.join(&name)).expect("a copy");
-            kept += 1;
-        }
-    }
-    assert!(kept > 0, "nothing was committed before the savepoint");
-}
-
 async fn finish_from(job: &Job, uri: &str) -> Run {
     let mut run = job.start_with(&["--from", uri], &[]);
     let code = run.wait().await;
@@ -110,7 +93,7 @@ fn a_savepoint_of_a_running_job_restores_and_so_does_an_edit_that_leaves_the_sta
         let plain = shape.manifest(&paced(3));
         for manifest in [plain, rheos_e2e::shapes::manifest(shape.name, &edited, &paced(3))] {
             let restored = Job::new(&manifest);
-            committed_until(&job, "out", epoch, &restored.path("out"));
+            committed_until(&job.path("out"), epoch, &restored.path("out"));
             let run = finish_from(&restored, &uri).await;
             assert_same(shape, &expected, &outputs(shape, &restored), &run.log());
         }

@@ -1,8 +1,9 @@
 //! What the tests share: a seeded generator and reference runs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use rheos_e2e::oracle::{Difference, Multiset, compare, read_folder};
+use rheos_e2e::oracle::{Difference, Multiset, compare, part_files, read_folder};
 use rheos_e2e::shapes::{Settings, Shape};
 use rheos_e2e::worker::Job;
 
@@ -24,8 +25,28 @@ pub(crate) type Outputs = BTreeMap<&'static str, Multiset>;
 
 /// What the sinks of a shape hold now.
 pub(crate) fn outputs(shape: &Shape, job: &Job) -> Outputs {
-    let read = |table: &'static str| read_folder(&job.path(table)).unwrap_or_else(|error| panic!("{}: {error}", shape.name));
+    outputs_in(shape, &job.path(""))
+}
+
+/// The same of sinks below a folder.
+pub(crate) fn outputs_in(shape: &Shape, folder: &Path) -> Outputs {
+    let read = |table: &'static str| read_folder(&folder.join(table)).unwrap_or_else(|error| panic!("{}: {error}", shape.name));
     shape.sinks.iter().map(|(table, _)| (*table, read(table))).collect()
+}
+
+/// Copies the committed output of a table up to an epoch: part files are named by it.
+pub(crate) fn committed_until(from: &Path, epoch: u64, into: &Path) {
+    std::fs::create_dir_all(into).expect("a folder");
+    let mut kept = 0;
+    for file in part_files(from).expect("a listing") {
+        let name = file.file_name().expect("a file").to_string_lossy().into_owned();
+        let of: u64 = name.split('-').nth(2).and_then(|part| part.parse().ok()).unwrap_or_else(|| panic!("{name} names no epoch"));
+        if of <= epoch {
+            std::fs::copy(&file, into.join(&name)).expect("a copy");
+            kept += 1;
+        }
+    }
+    assert!(kept > 0, "nothing was committed before the savepoint");
 }
 
 /// A fault-free run on one worker, as fast as it goes.

@@ -190,6 +190,17 @@ pub fn savepoint_file(generation: u64, epoch: u64, index: usize) -> ObjectPath {
     ObjectPath::trusted(format!("g{generation}-e{epoch}-{index}.state"))
 }
 
+/// Whether the last segment of a path is that of a [`savepoint_file`].
+pub fn is_savepoint_file(name: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = name.strip_suffix(".state").and_then(|name| {
+        let mut parts = name.split('-');
+        let all = (parts.next()?.strip_prefix('g')?, parts.next()?.strip_prefix('e')?, parts.next()?);
+        parts.next().is_none().then_some(all)
+    });
+    parts.is_some_and(|(generation, epoch, index)| digits(generation) && digits(epoch) && digits(index))
+}
+
 /// An object beside `path` on which an endpoint is tried out.
 pub fn probe_beside(path: &ObjectPath, nonce: u64) -> ObjectPath {
     let folder = path.0.rsplit_once('/').map(|(folder, _)| folder);

@@ -25,7 +25,7 @@ use crate::record::{Record, RecordKind};
 use crate::store::{PutMode, Store, StoreError, Version};
 
 pub use publisher::{Collected, Publisher};
-pub use savepoint::{Restore, SavepointFound, SavepointTaken};
+pub use savepoint::{Restore, SavepointFound, SavepointTaken, dispose_at};
 
 /// Fences minted by others that a beginner yields to before it gives up.
 const MINT_ATTEMPTS: usize = 16;
@@ -45,6 +45,16 @@ pub enum ProtocolError {
         /// The caller's.
         mine: u64,
         /// The newer one.
+        current: u64,
+    },
+    /// A coordinator that works by a newer order has begun: this one must end, and wait for an order of its own.
+    #[error("order {claim} is fenced: generation {current} has begun by order {newer}")]
+    Replaced {
+        /// The caller's order.
+        claim: u64,
+        /// The newer one.
+        newer: u64,
+        /// The generation that it has begun.
         current: u64,
     },
     /// The store failed.
@@ -72,7 +82,7 @@ pub enum ProtocolError {
 impl ProtocolError {
     /// Whether a newer generation runs: end, and do not restart on one's own.
     pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Fenced { .. })
+        matches!(self, Self::Fenced { .. } | Self::Replaced { .. })
     }
 
     /// Whether the same call may succeed later without anybody's help.
@@ -112,12 +122,19 @@ pub struct Protocol {
     store: Arc<dyn Store>,
     job: JobPaths,
     nonce: u64,
+    claim: u64,
 }
 
 impl Protocol {
     /// `nonce` must differ between any two processes that ever work on the job: draw it at random.
     pub fn new(store: Arc<dyn Store>, job: JobPaths, nonce: u64) -> Self {
-        Self { store, job, nonce }
+        Self { store, job, nonce, claim: 0 }
+    }
+
+    /// The same by an order: see [`fence::may_mint`]. Where there is only ever one coordinator, none is needed.
+    #[must_use]
+    pub fn with_claim(self, claim: u64) -> Self {
+        Self { claim, ..self }
     }
 
     /// The job's paths.
@@ -147,7 +164,7 @@ impl Protocol {
                 return Err(self.overtaken(&writer, end).await);
             }
             let origin = match (restore, &imported) {
-                (Some(restore), None) if start::must_restore(&restore.request, end.as_ref()) => {
+                (Some(restore), None) if start::must_restore(&restore.request, restore.first, end.as_ref()) => {
                     let origin = self.import(&writer, restore).await?;
                     imported = Some(origin.clone());
                     origin
@@ -226,9 +243,12 @@ impl Protocol {
         for _ in 0..MINT_ATTEMPTS {
             let before = self.read_fence().await?;
             let current = before.as_ref().map(|(fence, _)| fence);
+            if let Some(fence) = current.filter(|fence| !fence::may_mint(Some(fence), self.claim)) {
+                return Err(ProtocolError::Replaced { claim: self.claim, newer: fence.claim, current: fence.generation });
+            }
             let generation = current.map_or(0, |fence| fence.generation) + 1;
             let mut writer = Writer::new(generation, self.nonce);
-            let mine = fence::next_fence(current, self.job.uid(), |_| writer.token());
+            let mine = fence::next_fence(current, self.job.uid(), self.claim, |_| writer.token());
             let bytes = codec::encode(&path, &mine)?;
             let mode = match &before {
                 Some((_, version)) => PutMode::Replace(version.clone()),

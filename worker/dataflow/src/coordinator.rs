@@ -135,6 +135,8 @@ pub enum Event {
     Checkpoint,
     /// The job shall stop with a checkpoint.
     Stop,
+    /// Keep to another pace from now on.
+    Pace(Pacing),
     /// The answer to [`Action::Publish`].
     Published {
         /// The checkpoint's epoch.
@@ -332,6 +334,7 @@ impl Coordinator {
             Event::SourcesFinished { stage, subtask, epoch } => {
                 self.finished.insert((stage, subtask), epoch);
             }
+            Event::Pace(pacing) => self.pacing = pacing,
             Event::Load { rows } => self.pacer.load(rows, &self.pacing),
             Event::Splits { source, found, more } => self.splits.found(&source, found, more),
             Event::Recommitted => {

@@ -21,8 +21,9 @@ use super::prepare::Prepared;
 use super::stats::Figures;
 use super::teller::{Clock, Teller};
 use super::vault::Vault;
-use super::wire::{Report, Start};
+use super::wire::{EngineStats, Report, Start};
 use super::{failure, restore};
+use crate::supervise::usage;
 
 /// Peers of a generation must have met within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,7 +78,7 @@ pub(super) fn run(
     tell_figures(runtime, figures.clone(), reports.clone());
     let cluster = Cluster { process: start.process, slots: workers.len(), peers };
     let mode: StopMode = rheos_timely::run(cluster, job, decide)?;
-    let _ = reports.send(&Report::Stats(figures.collect()));
+    let _ = reports.send(&Report::Stats(measured(figures.collect())));
     let _ = reports.send(&Report::Ended { mode });
     Ok(())
 }
@@ -124,7 +125,12 @@ fn tell_figures(runtime: &tokio::runtime::Handle, figures: Figures, reports: Rep
     runtime.spawn(async move {
         loop {
             tokio::time::sleep(STATS_PERIOD).await;
-            let _ = reports.send(&Report::Stats(figures.collect()));
+            let _ = reports.send(&Report::Stats(measured(figures.collect())));
         }
     });
+}
+
+/// With the memory that only this machine knows of.
+fn measured(stats: EngineStats) -> EngineStats {
+    EngineStats { peak_rss_bytes: usage::peak_rss_bytes(std::process::id()), ..stats }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use rheos_checkpoint::Protocol;
 use rheos_checkpoint::paths::JobPaths;
@@ -23,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) connectors: Connectors,
     pub(super) protocol: Protocol,
     pub(super) runtime: tokio::runtime::Runtime,
+    /// Checkpoints to keep; the job's at first.
+    pub(super) retain: AtomicU32,
 }
 
 pub(super) fn prepare(job: Job) -> Result<Prepared> {
@@ -49,7 +52,8 @@ pub(super) fn prepare(job: Job) -> Result<Prepared> {
     let store = rheos_checkpoint::open(&job.storage_uri, &job.storage_options).map_err(|error| invalid(&error))?;
     let paths = JobPaths::new(&job.namespace, &job.job, &job.uid).map_err(|error| invalid(&error))?;
     let protocol = Protocol::new(store, paths, nonce());
-    Ok(Prepared { plan: Arc::new(ExecutionPlan::cut(planned.graph)), connectors, protocol, runtime, job })
+    let retain = AtomicU32::new(job.retain);
+    Ok(Prepared { plan: Arc::new(ExecutionPlan::cut(planned.graph)), connectors, protocol, runtime, job, retain })
 }
 
 /// Standard output belongs to the `print` sink.

@@ -1,6 +1,7 @@
 //! [io] Makes checkpoints durable: state files of the local stages, and on process 0 records, savepoints and retention.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use futures::future::try_join_all;
@@ -102,7 +103,7 @@ impl Durability for Vault {
                     Err(error) => tracing::error!(%error, savepoint = id, "the checkpoint is complete, its savepoint is not"),
                 }
             }
-            let keep = prepared.job.retain.max(1) as usize;
+            let keep = prepared.retain.load(Ordering::Relaxed).max(1) as usize;
             tokio::spawn(async move {
                 match held.collect(keep).await {
                     Ok(_) => {}

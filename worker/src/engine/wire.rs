@@ -93,6 +93,13 @@ pub enum Command {
     Checkpoint,
     /// Stop with a checkpoint.
     Stop,
+    /// Keep to other settings from now on.
+    Settings {
+        /// Ticks and checkpoints.
+        pacing: Pacing,
+        /// Checkpoints to keep.
+        retain: u32,
+    },
     /// Answer with `Pong` from the worker thread: heartbeats find an engine that hangs.
     Ping {
         /// Echoed.
@@ -178,6 +185,9 @@ pub struct EngineStats {
     pub epoch_ms: (f64, f64),
     /// By operator id.
     pub operators: BTreeMap<String, OperatorFigures>,
+    /// Most memory this process has held, bytes.
+    #[serde(default)]
+    pub peak_rss_bytes: u64,
 }
 
 /// Figures of one operator in one process.

@@ -140,7 +140,7 @@ impl DataDir {
 }
 
 /// Puts a whole file in place of another, durably: readers see the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = path.with_extension("part");
     let mut file = File::create(&part)?;
     file.write_all(bytes)?;

@@ -1,10 +1,12 @@
 //! [pure] What to do next: `handle(input, now) -> actions`. The driver only executes.
 //!
 //! ```text
-//!   Restarting: (old engines gone) and (generation minted) ──► Up: start, run, drain ──► Over
-//!        ▲                                                      │
-//!        └────────────── an engine is lost ◄────────────────────┘
+//!   Restarting: (old engines gone) and (generation minted) and (every member there) ──► Up: start, run, drain ──► Over
+//!        ▲                                                                              │
+//!        └────────── an engine is lost, or the members change and it has drained ◄──────┘
 //! ```
+//!
+//! A change of members first lets the generation drain with a checkpoint; a loss on the way makes it a restart.
 //!
 //! Killing the rest of a lost generation and minting the next one happen side by side; engines of the next start when
 //! both are done. A report that a restart cannot help ends the job even when it comes after the loss was seen: the
@@ -31,6 +33,9 @@ pub const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(5);
 pub const START_DEADLINE: Duration = Duration::from_secs(600);
 /// After the first engine has drained, the others may take this long to.
 pub const END_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A stop may take this long beside a checkpoint.
+pub const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// A generation that may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,21 @@ pub enum Input {
     Abort,
     /// Take a savepoint.
     Savepoint(String),
+    /// From the next generation on there are so many members: let this one drain with a checkpoint.
+    Move {
+        /// How many.
+        members: usize,
+        /// Those of them that no engine can be started at now.
+        away: BTreeSet<usize>,
+    },
+    /// No engine can be started at this member of the next generation now.
+    Away(usize),
+    /// One can.
+    Here(usize),
+    /// Keep to another restart policy from now on.
+    Policy(RestartPolicy, Duration),
+    /// Another coordinator has taken over.
+    Fenced(String),
 }
 
 /// What the driver must do.
@@ -112,7 +132,7 @@ pub enum Outcome {
 /// What the supervisor of one job is told to keep to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// Engine processes.
+    /// Engine processes of the next generation.
     pub members: usize,
     /// `spec.restart`.
     pub restart: RestartPolicy,
@@ -131,6 +151,7 @@ enum Phase {
 #[derive(Debug, Clone, PartialEq)]
 struct Up {
     since: Duration,
+    members: usize,
     alive: BTreeSet<usize>,
     running: BTreeMap<usize, Heartbeat>,
     all_running: Option<Duration>,
@@ -155,12 +176,18 @@ pub struct Life {
     restarts: Restarts,
     phase: Phase,
     stop: bool,
+    /// The generation that is up drains for one with other members.
+    moving: bool,
+    /// Members of the next generation that no engine can be started at.
+    away: BTreeSet<usize>,
     nonce: u64,
     /// Savepoints asked for and not yet answered; true: the running generation knows.
     savepoints: BTreeMap<String, bool>,
+    /// When the last generation was lost, or began to drain for the next one.
     lost_at: Option<Duration>,
+    failing: bool,
     timing: RestartTiming,
-    /// Completed restarts, newest last; the driver moves them on.
+    /// Completed restarts and moves, newest last; the driver moves them on.
     pub timings: Vec<RestartTiming>,
     /// Restarts so far.
     pub restart_count: u64,
@@ -178,9 +205,12 @@ impl Life {
             restarts,
             phase,
             stop: false,
+            moving: false,
+            away: BTreeSet::new(),
             nonce: 0,
             savepoints: BTreeMap::new(),
             lost_at: None,
+            failing: false,
             timing: RestartTiming::default(),
             timings: Vec::new(),
             restart_count: 0,
@@ -195,7 +225,12 @@ impl Life {
 
     /// Whether an engine was lost and the next generation does not run yet.
     pub fn is_failing(&self) -> bool {
-        self.lost_at.is_some()
+        self.failing
+    }
+
+    /// Whether the next generation is awaited: the engines for it are wanted now.
+    pub fn is_between(&self) -> bool {
+        self.moving || matches!(self.phase, Phase::Restarting { .. })
     }
 
     /// Whether a stop was asked for.
@@ -231,6 +266,21 @@ impl Life {
             Input::Savepoint(id) => {
                 self.savepoints.entry(id).or_insert(false);
             }
+            Input::Move { members, away } => self.move_to(members, away, now, &mut actions),
+            Input::Away(process) => {
+                self.away.insert(process);
+            }
+            Input::Here(process) => {
+                self.away.remove(&process);
+            }
+            Input::Policy(policy, stop_deadline) => {
+                self.restarts.set_policy(policy);
+                (self.rules.restart, self.rules.stop_deadline) = (policy, stop_deadline);
+            }
+            Input::Fenced(message) => {
+                let (kind, place) = (ErrorKind::Fenced.to_string(), "coordinator".to_owned());
+                self.end(Outcome::Failed(Failure { kind, place, message }), &mut actions);
+            }
         }
         self.advance(now, &mut actions);
         actions
@@ -249,10 +299,19 @@ impl Life {
             && alive.is_empty()
         {
             let minted = *minted;
+            if !self.away.is_empty() {
+                // It may take long until all are there, and nothing is lost by a stop before that.
+                if self.stop {
+                    self.end(Outcome::Suspended, actions);
+                    self.advance(now, actions);
+                }
+                return;
+            }
             actions.push(Action::Launch(minted));
             self.timing.generation = minted.generation;
             self.phase = Phase::Up(Up {
                 since: now,
+                members: self.rules.members,
                 alive: (0..self.rules.members).collect(),
                 running: BTreeMap::new(),
                 all_running: None,
@@ -281,7 +340,7 @@ impl Life {
         let problem = if let Some((process, _)) = silent {
             Some((*process, format!("gave no sign of life for {} s", HEARTBEAT_DEADLINE.as_secs_f64())))
         } else if up.all_running.is_none() && now >= up.since + START_DEADLINE {
-            (0..self.rules.members)
+            (0..up.members)
                 .find(|process| !up.running.contains_key(process))
                 .map(|process| (process, format!("did not start {}", seconds(START_DEADLINE))))
         } else if up.stop_sent.is_some_and(|sent| now >= sent + self.rules.stop_deadline) {
@@ -318,7 +377,7 @@ impl Life {
                 actions.push(Action::Send(0, Command::Savepoint { id: id.clone() }));
             }
         }
-        if self.stop && up.stop_sent.is_none() {
+        if (self.stop || self.moving) && up.stop_sent.is_none() {
             up.stop_sent = Some(now);
             actions.push(Action::Send(0, Command::Stop));
         }
@@ -367,8 +426,9 @@ impl Life {
         match report {
             Report::Running { .. } => {
                 up.running.insert(process, Heartbeat { heard: now, pinged: now });
-                if up.running.len() == self.rules.members && up.all_running.is_none() {
+                if up.running.len() == up.members && up.all_running.is_none() {
                     up.all_running = Some(now);
+                    self.failing = false;
                     if let Some(lost_at) = self.lost_at.take() {
                         self.timing.running_ms = Some(millis(now.saturating_sub(lost_at)));
                         self.timing.first_row_ms = up.first_row.map(|first| millis(first.saturating_sub(lost_at)));
@@ -418,6 +478,13 @@ impl Life {
                     self.lose(lost(process, how), now, actions);
                 } else if up.alive.is_empty() {
                     let finished = up.ended.values().any(|mode| *mode == StopMode::Finish);
+                    if self.moving && !finished && !self.stop {
+                        let began = up.stop_sent.unwrap_or(now);
+                        self.timing = RestartTiming { cleared_ms: millis(now.saturating_sub(began)), ..RestartTiming::default() };
+                        self.lost_at = Some(began);
+                        self.restart(BTreeSet::new(), now);
+                        return;
+                    }
                     let outcome = if finished { Outcome::Finished } else { Outcome::Suspended };
                     self.phase = Phase::Ending { alive: BTreeSet::new(), outcome };
                     self.give_up_savepoints("the job ended", actions);
@@ -444,23 +511,50 @@ impl Life {
         }
     }
 
+    fn move_to(&mut self, members: usize, away: BTreeSet<usize>, now: Duration, actions: &mut Vec<Action>) {
+        self.rules.members = members;
+        self.away = away;
+        match &mut self.phase {
+            // Somebody has changed what failed: no reason to wait longer.
+            Phase::Restarting { asked: false, mint_at, .. } => *mint_at = now.min(*mint_at),
+            // Nothing has happened that a checkpoint could keep.
+            Phase::Up(up) if up.all_running.is_none() => {
+                let alive = std::mem::take(&mut up.alive);
+                actions.extend(alive.iter().map(|process| Action::Kill(*process)));
+                self.lost_at.get_or_insert(now);
+                self.timing = RestartTiming::default();
+                self.restart(alive, now);
+            }
+            Phase::Up(_) => self.moving = true,
+            _ => {}
+        }
+    }
+
+    /// The next generation begins at `mint_at`, when these have gone.
+    fn restart(&mut self, alive: BTreeSet<usize>, mint_at: Duration) {
+        self.moving = false;
+        for sent in self.savepoints.values_mut() {
+            *sent = false; // asked for again by the next generation, under the same id
+        }
+        self.phase = Phase::Restarting { alive, mint_at, asked: false, minted: None };
+    }
+
     /// The generation that is up cannot go on.
     fn lose(&mut self, cause: Cause, now: Duration, actions: &mut Vec<Action>) {
         let Phase::Up(up) = &mut self.phase else { return };
         let alive = std::mem::take(&mut up.alive);
         actions.extend(alive.iter().map(|process| Action::Kill(*process)));
         let ran = up.all_running.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        for sent in self.savepoints.values_mut() {
-            *sent = false; // asked for again by the next generation, under the same id
-        }
         match verdict(&mut self.restarts, &cause, now, ran) {
             Ok(mint_at) => {
                 let cleared_ms = 0.0;
                 self.restart_count += 1;
                 self.lost_at.get_or_insert(now);
+                self.failing = true;
                 self.timing = RestartTiming { cleared_ms, ..RestartTiming::default() };
                 self.last_cause = Some(cause.failure);
-                self.phase = Phase::Restarting { alive, mint_at, asked: false, minted: None };
+                // Members that change were the cause, or are the cure.
+                self.restart(alive, if self.moving { now } else { mint_at });
             }
             Err(failure) => {
                 self.phase = Phase::Ending { alive, outcome: Outcome::Failed(failure) };

@@ -1,26 +1,26 @@
 //! [io] Executes what [`super::decide`] decides, for one job.
 //!
 //! One task owns everything; the outside speaks to it through a [`Handle`]: requests in, the newest [`JobView`] out.
-//! The roster is data: here every member is a process of this machine, with a data listener that this process binds
-//! once and lends to each generation.
+//! What is run and where is a [`Target`], which may be exchanged while the job runs.
 //!
-//! Engine processes are started before their generation is minted, and plan meanwhile. Standbys: while a job runs, one
-//! more process for each member has been started and has planned. A restart then costs neither.
+//! Engines are started before their generation is minted, and plan meanwhile. Standbys: while a job runs, one more
+//! engine for each member has been started and has planned. A restart then costs neither.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rheos_control_api::{JobView, Phase, SavepointView, WorkerView};
 use rheos_dataflow::error::ErrorKind;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::engine::wire::{Job, Report, Start};
-use crate::supervise::decide::{Action, Cause, Input, Life, Minted, Outcome, Rules};
+use crate::engine::wire::{Command, Report, Start};
+use crate::supervise::decide::{Action, Cause, Input, Life, Minted, Outcome};
+use crate::supervise::handle::{self, Desk, Handle, Refusal, Request};
 use crate::supervise::mint::Mint;
-use crate::supervise::process::{Engine, Notice, Program, Serial};
+use crate::supervise::process::{Engine, Notice, Notices, Program, Serial};
+use crate::supervise::roster::{Change, Loss, Seats, Target};
 use crate::supervise::usage;
 use crate::supervise::view::{Summary, View};
 
@@ -30,49 +30,20 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 const STANDBY_DELAY: Duration = Duration::from_secs(1);
 /// After so many standbys that died by themselves no more are made.
 const STANDBY_FAILURES: u32 = 3;
-/// Requests that may wait.
-const REQUEST_LIMIT: usize = 64;
 /// Savepoints of one run that are remembered.
 const SAVEPOINT_LIMIT: usize = 1_000;
 /// At the end, killed processes may take this long to be gone.
 const CLEAR_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A member of the roster.
-#[derive(Debug)]
-pub struct Member {
-    /// Where its peers reach it.
-    pub address: SocketAddr,
-    /// Its data listener, bound and listening.
-    pub listener: TcpListener,
-}
-
 /// Everything that a supervisor needs.
 #[derive(Debug)]
 pub struct Config {
-    /// What to keep to.
-    pub rules: Rules,
-    /// How an engine is started.
+    /// How an engine is started here.
     pub program: Program,
-    /// The job, as engines are told it.
-    pub job: Job,
-    /// The members, by process index.
-    pub roster: Vec<Member>,
-    /// Whether to keep standby processes.
+    /// Whether to keep standby engines.
     pub standby: bool,
-}
-
-/// The way to a running supervisor. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    requests: mpsc::Sender<Request>,
-    view: watch::Receiver<Arc<JobView>>,
-}
-
-#[derive(Debug)]
-enum Request {
-    Stop,
-    Abort,
-    Savepoint(String, oneshot::Sender<Result<SavepointView, String>>),
+    /// What to run, and where.
+    pub target: Target,
 }
 
 /// How a run ended.
@@ -86,100 +57,79 @@ pub struct Ended {
     pub view: Arc<JobView>,
 }
 
-impl Handle {
-    /// The newest view.
-    pub fn view(&self) -> Arc<JobView> {
-        Arc::clone(&self.view.borrow())
-    }
-
-    /// Follows the view.
-    pub fn watch(&self) -> watch::Receiver<Arc<JobView>> {
-        self.view.clone()
-    }
-
-    /// Asks for a stop with a checkpoint. False: the supervisor has ended.
-    pub async fn stop(&self) -> bool {
-        self.requests.send(Request::Stop).await.is_ok()
-    }
-
-    /// Asks for an end at once. False: the supervisor has ended.
-    pub async fn abort(&self) -> bool {
-        self.requests.send(Request::Abort).await.is_ok()
-    }
-
-    /// Asks for a savepoint, or for the state of one that was asked for before.
-    ///
-    /// # Errors
-    /// Too many savepoints, or the supervisor has ended.
-    pub async fn savepoint(&self, id: String) -> Result<SavepointView, String> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || "the job has ended".to_owned();
-        self.requests.send(Request::Savepoint(id, reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
-}
-
-/// Both ends of a queue. Bounded by who sends: engines a report at a time, minting one answer.
-type Channel<T> = (mpsc::UnboundedSender<T>, mpsc::UnboundedReceiver<T>);
-
 /// A supervisor, and the way to it. Nothing happens before [`Supervisor::run`].
 pub struct Supervisor {
-    config: Config,
+    target: Target,
+    standby: bool,
     mint: Arc<dyn Mint>,
     began: Instant,
     life: Life,
     view: View,
-    publish: watch::Sender<Arc<JobView>>,
-    requests: mpsc::Receiver<Request>,
-    notices: Channel<Notice>,
-    minted: Channel<Result<Minted, Cause>>,
+    desk: Desk,
+    notices: (Notices, mpsc::UnboundedReceiver<Notice>),
+    /// Bounded by what is asked: one answer a mint.
+    minted: (mpsc::UnboundedSender<Minting>, mpsc::UnboundedReceiver<Minting>),
     inputs: VecDeque<Input>,
     /// Engines of the current generation, by process index.
     engines: BTreeMap<usize, Engine>,
-    standbys: Vec<Engine>,
+    /// Of the next one.
+    seats: Seats,
     standby_failures: u32,
-    serials: Serial,
-    living: u64,
     running_since: Option<Instant>,
     sampled: Instant,
     peak_rss: u64,
 }
 
+/// The answer to a mint.
+type Minting = Result<Minted, Cause>;
+
 impl Supervisor {
     /// A supervisor of a job.
     pub fn new(config: Config, mint: Arc<dyn Mint>) -> (Self, Handle) {
+        Self::over(config, mint, handle::open())
+    }
+
+    /// The same, that goes on with a view which showed something before.
+    pub fn on(config: Config, mint: Arc<dyn Mint>, view: watch::Sender<Arc<JobView>>) -> (Self, Handle) {
+        Self::over(config, mint, handle::open_on(view))
+    }
+
+    fn over(config: Config, mint: Arc<dyn Mint>, (handle, desk): (Handle, Desk)) -> (Self, Handle) {
+        let Config { program, standby, target } = config;
+        let job = &target.job;
         let view = View::new(JobView {
-            namespace: config.job.namespace.clone(),
-            name: config.job.job.clone(),
-            uid: config.job.uid.clone(),
-            parallelism: config.job.parallelism,
-            max_parallelism: config.job.max_parallelism,
+            version: desk.view.borrow().version + 1,
+            namespace: job.namespace.clone(),
+            name: job.job.clone(),
+            uid: job.uid.clone(),
+            parallelism: job.parallelism,
+            max_parallelism: job.max_parallelism,
+            assignment: target.assignment,
+            coordinator: target.assignment.is_some(),
             ..JobView::default()
         });
-        let (publish, watch) = watch::channel(Arc::new(view.job().clone()));
-        let (sender, requests) = mpsc::channel(REQUEST_LIMIT);
+        desk.view.send_replace(Arc::new(view.job().clone()));
         let now = Instant::now();
+        let notices = mpsc::unbounded_channel();
         let supervisor = Self {
-            life: Life::new(config.rules.clone()),
+            life: Life::new(target.rules.clone()),
             view,
-            publish,
-            requests,
-            notices: mpsc::unbounded_channel(),
+            desk,
+            seats: Seats::new(program, &target, notices.0.clone()),
+            notices,
             minted: mpsc::unbounded_channel(),
             inputs: VecDeque::from([Input::Time]),
             engines: BTreeMap::new(),
-            standbys: Vec::new(),
             standby_failures: 0,
-            serials: 0,
-            living: 0,
             running_since: None,
             sampled: now,
             peak_rss: 0,
             began: now,
-            config,
+            target,
+            standby,
             mint,
         };
-        (supervisor, Handle { requests: sender, view: watch })
+        (supervisor, handle)
     }
 
     /// Runs the job to its end.
@@ -210,9 +160,9 @@ impl Supervisor {
     /// Waits for the next thing to happen.
     async fn wait(&mut self) {
         let wake = self.life.wake_at().map(|at| self.began + at);
-        let standby = self.running_since.filter(|_| self.wants_standbys()).map(|since| since + STANDBY_DELAY);
+        let prepare = self.prepare_at();
         let sample = (!self.engines.is_empty()).then(|| self.sampled + SAMPLE_INTERVAL);
-        let until = [wake, standby, sample].into_iter().flatten().min();
+        let until = [wake, prepare, sample].into_iter().flatten().min();
         let sleep = async {
             match until {
                 Some(until) => tokio::time::sleep_until(until.into()).await,
@@ -222,33 +172,60 @@ impl Supervisor {
         tokio::select! {
             Some(notice) = self.notices.1.recv() => self.notice(notice),
             Some(result) = self.minted.1.recv() => self.inputs.push_back(Input::Minted(result)),
-            Some(request) = self.requests.recv() => self.request(request),
+            Some(request) = self.desk.requests.recv() => self.request(request),
             () = sleep => self.inputs.push_back(Input::Time),
         }
     }
 
     fn notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Report(serial, report) => {
-                if let Some(process) = self.process_of(serial) {
+            Notice::Ready(serial, pid) => {
+                if let Some(process) = self.seats.answered(serial, pid) {
+                    self.inputs.push_back(Input::Here(process));
+                }
+            }
+            Notice::Report(serial, report) => match self.process_of(serial) {
+                Some(process) => {
                     if matches!(report, Report::Ended { .. }) {
                         self.sample();
                     }
                     self.inputs.push_back(Input::Report { process, report });
-                } else {
-                    tracing::warn!(?report, "a standby said something before it was started");
+                }
+                None => self.seats.said(serial, report),
+            },
+            Notice::Leaving(serial) => {
+                if self.process_of(serial).is_some() && !self.life.is_between() {
+                    tracing::info!("a member leaves: the generation drains");
+                    self.move_on();
                 }
             }
-            Notice::Exited(serial, how) => {
-                self.living -= 1;
-                if let Some(process) = self.process_of(serial) {
-                    self.engines.remove(&process);
-                    self.inputs.push_back(Input::Exited { process, how });
-                } else if let Some(index) = self.standbys.iter().position(|standby| standby.serial == serial) {
-                    self.standbys.remove(index);
-                    self.standby_failures += 1;
-                    tracing::warn!(how, "a standby engine process ended");
-                }
+            Notice::Replaced(serial, newer) => {
+                self.seats.living -= 1;
+                self.inputs.push_back(Input::Fenced(format!("pods of this job work by assignment {newer}")));
+                self.seats.lost(serial, String::new(), false, Instant::now(), wall_millis());
+            }
+            Notice::Exited(serial, how) => self.gone(serial, how, true),
+            Notice::Lost(serial, how) => self.gone(serial, how, false),
+        }
+    }
+
+    /// An engine is gone; `exited`: and its pod is not.
+    fn gone(&mut self, serial: Serial, how: String, exited: bool) {
+        self.seats.living -= 1;
+        if let Some(process) = self.process_of(serial) {
+            self.engines.remove(&process);
+            self.inputs.push_back(Input::Exited { process, how });
+            return;
+        }
+        match self.seats.lost(serial, how.clone(), exited, Instant::now(), wall_millis()) {
+            Loss::Other => {}
+            Loss::Away(process) => {
+                tracing::debug!(process, how, "a member is away");
+                self.inputs.push_back(Input::Away(process));
+            }
+            Loss::Died => {
+                self.standby_failures += 1;
+                tracing::warn!(how, "an engine ended before it was started");
             }
         }
     }
@@ -257,6 +234,7 @@ impl Supervisor {
         match request {
             Request::Stop => self.inputs.push_back(Input::Stop),
             Request::Abort => self.inputs.push_back(Input::Abort),
+            Request::Fence(message) => self.inputs.push_back(Input::Fenced(message)),
             Request::Savepoint(id, reply) => {
                 let savepoints = &self.view.job().savepoints;
                 let known = savepoints.get(&id).filter(|known| !matches!(known, SavepointView::Failed { .. })).cloned();
@@ -273,17 +251,64 @@ impl Supervisor {
                 };
                 let _ = reply.send(answer); // the asker may have gone
             }
+            Request::Known(id, savepoint) => self.view.change(|job| {
+                job.savepoints.insert(id, savepoint);
+            }),
+            Request::Retarget(target, reply) => {
+                self.retarget(*target);
+                let _ = reply.send(Ok(()));
+            }
+            Request::Leave(reply) if self.target.assignment.is_some() => {
+                self.view.change(|job| job.leaving = true);
+                self.inputs.push_back(Input::Stop);
+                let _ = reply.send(Ok(()));
+            }
+            Request::Assign(_, reply) | Request::Leave(reply) => {
+                let _ = reply.send(Err(Refusal::Conflict("this is a run on one machine, and no pod of a cluster".to_owned())));
+            }
         }
+    }
+
+    /// Goes over to another target.
+    fn retarget(&mut self, target: Target) {
+        let change = self.target.change(&target);
+        let settings = Command::Settings { pacing: target.job.pacing.clone(), retain: target.job.retain };
+        let settled = target.job == self.target.job;
+        self.target = target;
+        let (rules, job) = (&self.target.rules, &self.target.job);
+        self.inputs.push_back(Input::Policy(rules.restart, rules.stop_deadline));
+        self.view.change(|view| {
+            view.assignment = self.target.assignment;
+            view.parallelism = job.parallelism;
+        });
+        tracing::info!(assignment = self.target.assignment, parallelism = job.parallelism, ?change, "another target");
+        if change == Change::Settings && (settled || self.life.is_running()) {
+            self.seats.renew(&self.target);
+            if let Some(engine) = self.engines.get(&0).filter(|_| !settled) {
+                engine.send(&settings);
+            }
+        } else {
+            self.seats.fill(&self.target);
+            self.move_on();
+        }
+        self.show(); // who asked is answered when the view shows it
+    }
+
+    /// Lets the generation drain, for one of the target as it is now.
+    fn move_on(&mut self) {
+        self.inputs.push_back(Input::Move { members: self.seats.len(), away: self.seats.away() });
     }
 
     /// Does one thing. Gives the outcome when nothing is left to do.
     fn execute(&mut self, action: Action) -> Option<Outcome> {
         match action {
             Action::Mint => {
-                self.prepare_engines();
+                self.seats.prepare(Instant::now(), true);
+                self.inputs.extend(self.seats.away().into_iter().map(Input::Away));
                 let (mint, sender) = (Arc::clone(&self.mint), self.minted.0.clone());
+                let order = self.target.assignment.unwrap_or_default();
                 tokio::spawn(async move {
-                    let _ = sender.send(mint.mint().await);
+                    let _ = sender.send(mint.mint(order).await);
                 });
             }
             Action::Launch(minted) => self.launch(minted),
@@ -305,50 +330,31 @@ impl Supervisor {
         None
     }
 
-    /// Starts the next generation's processes, so that they plan while the last one is cleared and this one minted.
-    /// What cannot be started now is tried again, and told, at the launch.
-    fn prepare_engines(&mut self) {
-        while self.standbys.len() < self.config.roster.len() {
-            match self.spawn() {
-                Ok(engine) => self.standbys.push(engine),
-                Err(_) => return,
-            }
-        }
-    }
-
     fn launch(&mut self, minted: Minted) {
-        let addresses: Vec<_> = self.config.roster.iter().map(|member| member.address).collect();
+        let addresses = self.seats.addresses();
         let mut workers = Vec::new();
-        for process in 0..self.config.roster.len() {
+        for process in 0..addresses.len() {
             let start = Start { generation: minted.generation, start_record: minted.start_record, process, addresses: addresses.clone() };
-            let launched = match self.standbys.pop() {
-                Some(engine) => Ok(engine),
-                None => self.spawn(),
-            };
-            let launched = launched.and_then(|engine| engine.start(&start, &self.config.roster[process].listener).map(|()| engine));
-            let address = self.config.roster[process].address.to_string();
+            let address = addresses[process].to_string();
             let mut worker = WorkerView { process, address, ..WorkerView::default() };
-            match launched {
+            match self.seats.take(process) {
                 Ok(engine) => {
-                    worker.pid = Some(engine.pid);
+                    if let Err(error) = engine.start(&start) {
+                        tracing::warn!(%error, "an engine cannot be given its data listener");
+                        engine.kill();
+                    }
+                    worker.pid = engine.pid;
                     self.engines.insert(process, engine);
                 }
-                Err(error) => {
-                    let how = format!("cannot be started: {error}");
-                    self.inputs.push_back(Input::Exited { process, how });
+                Err(died) => {
+                    self.inputs.extend(died.report.map(|report| Input::Report { process, report }));
+                    self.inputs.push_back(Input::Exited { process, how: died.how });
                 }
             }
             workers.push(worker);
         }
         tracing::info!(generation = minted.generation, start_record = minted.start_record, "generation starts");
         self.view.launched(minted.generation, workers);
-    }
-
-    fn spawn(&mut self) -> std::io::Result<Engine> {
-        self.serials += 1;
-        let engine = Engine::spawn(&self.config.program, &self.config.job, self.serials, self.notices.0.clone())?;
-        self.living += 1;
-        Ok(engine)
     }
 
     fn process_of(&self, serial: Serial) -> Option<usize> {
@@ -378,10 +384,13 @@ impl Supervisor {
             self.running_since = None;
         }
         let timings = life.timings.len().saturating_sub(rheos_control_api::limits::HISTORY_LIMIT);
-        let pids: Vec<Option<u32>> = (0..self.config.roster.len()).map(|p| self.engines.get(&p).map(|engine| engine.pid)).collect();
+        let workers = self.view.job().workers.len();
+        let pids: Vec<Option<u32>> = (0..workers).map(|process| self.engines.get(&process).and_then(|engine| engine.pid)).collect();
+        let members = self.seats.views();
         self.view.change(|job| {
             job.state = state;
             job.stopping = life.is_stopping();
+            job.members = members;
             job.restarts.count = life.restart_count;
             job.restarts.last_cause = life.last_cause.as_ref().map(ToString::to_string);
             job.restarts.timings = life.timings[timings..].to_vec();
@@ -389,48 +398,52 @@ impl Supervisor {
                 worker.pid = pid;
             }
         });
-        self.publish.send_replace(Arc::new(self.view.job().clone()));
+        self.desk.view.send_replace(Arc::new(self.view.job().clone()));
     }
 
-    fn wants_standbys(&self) -> bool {
-        self.config.standby
-            && self.standby_failures < STANDBY_FAILURES
-            && self.standbys.len() < self.config.roster.len()
-            && !self.life.is_stopping()
+    /// When the next engine is to be prepared.
+    fn prepare_at(&self) -> Option<Instant> {
+        if self.life.is_between() {
+            return self.seats.free_at(false);
+        }
+        let wanted = self.standby && self.standby_failures < STANDBY_FAILURES && !self.life.is_stopping();
+        let since = self.running_since.filter(|_| wanted)?;
+        self.seats.free_at(true).map(|free| free.max(since + STANDBY_DELAY))
     }
 
     fn housekeep(&mut self) {
         if self.sampled.elapsed() >= SAMPLE_INTERVAL {
             self.sample();
         }
-        if self.wants_standbys() && self.running_since.is_some_and(|since| since.elapsed() >= STANDBY_DELAY) {
-            match self.spawn() {
-                Ok(engine) => self.standbys.push(engine),
-                Err(error) => {
-                    self.standby_failures += 1;
-                    tracing::warn!(%error, "cannot start a standby engine process");
-                }
-            }
+        let now = Instant::now();
+        if self.prepare_at().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.life.is_between() {
+            self.seats.prepare(now, false);
+        } else if self.seats.prepare_one(now, true) == Some(false) {
+            self.standby_failures += 1;
+            tracing::warn!("cannot start a standby engine");
         }
     }
 
     fn sample(&mut self) {
         self.sampled = Instant::now();
-        let peaks: BTreeMap<usize, u64> =
-            self.engines.iter().map(|(process, engine)| (*process, usage::peak_rss_bytes(engine.pid))).collect();
-        let standbys: u64 = self.standbys.iter().map(|standby| usage::peak_rss_bytes(standby.pid)).sum();
+        let children = self.engines.iter().filter_map(|(process, engine)| Some((*process, engine.child_pid()?)));
+        let peaks: BTreeMap<usize, u64> = children.map(|(process, pid)| (process, usage::peak_rss_bytes(pid))).collect();
+        let standbys: u64 = self.seats.child_pids().map(usage::peak_rss_bytes).sum();
         self.peak_rss = self.peak_rss.max(peaks.values().sum::<u64>() + standbys);
         self.view.measured(&peaks);
     }
 
     /// Waits until every process is gone, and sums up.
     async fn finish(mut self, outcome: Outcome) -> Ended {
-        self.standbys.clear();
+        self.seats.clear();
         self.engines.clear();
-        while self.living > 0 {
+        while self.seats.living > 0 {
             match timeout(CLEAR_DEADLINE, self.notices.1.recv()).await {
-                Ok(Some(Notice::Exited(..))) => self.living -= 1,
-                Ok(Some(Notice::Report(..))) => {}
+                Ok(Some(Notice::Exited(..) | Notice::Lost(..) | Notice::Replaced(..))) => self.seats.living -= 1,
+                Ok(Some(Notice::Report(..) | Notice::Ready(..) | Notice::Leaving(..))) => {}
                 Ok(None) | Err(_) => break,
             }
         }
@@ -454,7 +467,7 @@ impl Supervisor {
             }
         });
         let view = Arc::new(self.view.job().clone());
-        self.publish.send_replace(Arc::clone(&view));
+        self.desk.view.send_replace(Arc::clone(&view));
         Ended { outcome, summary, view }
     }
 }

@@ -1,4 +1,4 @@
-//! [io] One engine process: spawned, spoken to over its socket, watched until it is gone.
+//! [io] One engine: spawned here and spoken to over its socket, or reached in another pod ([`super::link`]).
 //!
 //! Every process has one watcher task. It forwards each report, and the exit last: when the exit is seen, everything
 //! that the process had to say has been seen. The process is its own group, so a Ctrl-C at the terminal reaches the
@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rheos_timely::exit::{EXIT_PANIC, EXIT_PEER_LOST};
@@ -22,9 +23,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufRead
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command as ProcessCommand};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::engine::wire::{Command, Job, LINE_LIMIT, Report, Start};
+use crate::supervise::link::{self, Peer};
 
 /// Lines that may wait to be sent to one engine. More: it hangs, and is killed.
 const OUTBOX_LIMIT: usize = 256;
@@ -60,22 +62,45 @@ pub type Serial = u64;
 /// What a watcher tells.
 #[derive(Debug)]
 pub enum Notice {
-    /// The process said something.
+    /// An engine in another pod exists, with this process id there.
+    Ready(Serial, u32),
+    /// The engine said something.
     Report(Serial, Report),
-    /// The process is gone; nothing follows.
+    /// The pod of the engine goes: it wants a checkpoint and the end of the engine.
+    Leaving(Serial),
+    /// The pod has heard of another coordinator, by its order; no engine was started.
+    Replaced(Serial, u64),
+    /// There is no connection to the pod of the engine, or none any more; nothing follows.
+    Lost(Serial, String),
+    /// The engine is gone; nothing follows.
     Exited(Serial, String),
 }
 
-/// A living engine process. Dropping it kills the process.
+/// Where a watcher tells it. Bounded by who sends: an engine at a time, reports by the second.
+pub type Notices = mpsc::UnboundedSender<Notice>;
+
+/// A living engine. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Engine {
     /// Its name here.
     pub serial: Serial,
-    /// Its process id.
-    pub pid: u32,
+    /// Its process id, on the machine where it runs.
+    pub pid: Option<u32>,
     outbox: mpsc::Sender<Outgoing>,
-    /// Names the process itself, so that a kill never hits another one under the same id.
-    pidfd: OwnedFd,
+    means: Means,
+}
+
+/// How an engine is started and ended.
+#[derive(Debug)]
+enum Means {
+    /// A child of this process, and the data listener to lend to it.
+    Child {
+        /// Names the process itself, so that a kill never hits another one under the same id.
+        pidfd: OwnedFd,
+        listener: Arc<TcpListener>,
+    },
+    /// In another pod: it ends with the connection, and has the listener there.
+    Remote(Arc<Notify>),
 }
 
 impl Drop for Engine {
@@ -84,8 +109,9 @@ impl Drop for Engine {
     }
 }
 
+/// What waits to be sent.
 #[derive(Debug)]
-enum Outgoing {
+pub(super) enum Outgoing {
     Line(Vec<u8>),
     Listener(OwnedFd),
 }
@@ -95,7 +121,7 @@ impl Engine {
     ///
     /// # Errors
     /// The process cannot be started.
-    pub fn spawn(program: &Program, job: &Job, serial: Serial, notices: mpsc::UnboundedSender<Notice>) -> io::Result<Self> {
+    pub fn spawn(program: &Program, job: &Job, listener: &Arc<TcpListener>, serial: Serial, notices: Notices) -> io::Result<Self> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(ours)?.into_split();
@@ -124,17 +150,29 @@ impl Engine {
         let (outbox, lines) = mpsc::channel(OUTBOX_LIMIT);
         tokio::spawn(send_all(write, lines));
         tokio::spawn(watch(child, read, serial, notices));
-        let engine = Self { serial, pid, outbox, pidfd };
+        let engine = Self { serial, pid: Some(pid), outbox, means: Means::Child { pidfd, listener: Arc::clone(listener) } };
         engine.line(job);
         Ok(engine)
+    }
+
+    /// Asks another pod for an engine, and tells it about the job. Whether there is one comes as a notice.
+    pub fn dial(peer: &Peer, job: &Job, serial: Serial, notices: Notices) -> Self {
+        let (outbox, lines) = mpsc::channel(OUTBOX_LIMIT);
+        let end = Arc::new(Notify::new());
+        tokio::spawn(link::run(peer.clone(), lines, Arc::clone(&end), serial, notices));
+        let engine = Self { serial, pid: None, outbox, means: Means::Remote(end) };
+        engine.line(job);
+        engine
     }
 
     /// Gives the process its place in a generation, and its data listener.
     ///
     /// # Errors
     /// The listener's descriptor cannot be duplicated.
-    pub fn start(&self, start: &Start, listener: &TcpListener) -> io::Result<()> {
-        self.push(Outgoing::Listener(listener.as_fd().try_clone_to_owned()?));
+    pub fn start(&self, start: &Start) -> io::Result<()> {
+        if let Means::Child { listener, .. } = &self.means {
+            self.push(Outgoing::Listener(listener.as_fd().try_clone_to_owned()?));
+        }
         self.line(start);
         Ok(())
     }
@@ -144,10 +182,18 @@ impl Engine {
         self.line(command);
     }
 
+    /// Its process id, when it runs on this machine as a child of this process.
+    pub fn child_pid(&self) -> Option<u32> {
+        self.pid.filter(|_| matches!(self.means, Means::Child { .. }))
+    }
+
     /// Kills the process; its exit is told by its watcher.
     pub fn kill(&self) {
-        // An error means that it is gone already.
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        match &self.means {
+            // An error means that it is gone already.
+            Means::Child { pidfd, .. } => drop(pidfd_send_signal(pidfd, Signal::KILL)),
+            Means::Remote(end) => end.notify_one(),
+        }
     }
 
     fn line(&self, message: &impl Serialize) {
@@ -165,7 +211,7 @@ impl Engine {
 
     fn push(&self, outgoing: Outgoing) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.outbox.try_send(outgoing) {
-            tracing::warn!(pid = self.pid, "engine does not read its commands");
+            tracing::warn!(pid = ?self.pid, "engine does not read its commands");
             self.kill();
         }
     }
@@ -206,7 +252,7 @@ async fn send_listener(write: &OwnedWriteHalf, listener: &OwnedFd) -> io::Result
 }
 
 /// Forwards reports, then waits for the end of the process.
-async fn watch(mut child: Child, read: OwnedReadHalf, serial: Serial, notices: mpsc::UnboundedSender<Notice>) {
+async fn watch(mut child: Child, read: OwnedReadHalf, serial: Serial, notices: Notices) {
     let mut reader = BufReader::new(read);
     let mut line = Vec::new();
     let problem = loop {

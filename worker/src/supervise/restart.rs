@@ -16,8 +16,8 @@ pub struct Restarts {
     policy: RestartPolicy,
     /// Times of the restarts that the window still holds.
     recent: VecDeque<Duration>,
-    /// Failures since the last healthy generation.
-    consecutive: u32,
+    /// Times of the failures since the last healthy generation, as far as the window holds them.
+    unhealthy: VecDeque<Duration>,
     last_data_error: Option<(String, u32)>,
 }
 
@@ -33,13 +33,18 @@ pub enum Verdict {
 impl Restarts {
     /// No failures yet.
     pub fn new(policy: RestartPolicy) -> Self {
-        Self { policy, recent: VecDeque::new(), consecutive: 0, last_data_error: None }
+        Self { policy, recent: VecDeque::new(), unhealthy: VecDeque::new(), last_data_error: None }
     }
 
     /// A checkpoint was completed: the job makes progress.
     pub fn progressed(&mut self) {
-        self.consecutive = 0;
+        self.unhealthy.clear();
         self.last_data_error = None;
+    }
+
+    /// Another policy holds from now on; what was counted stays.
+    pub fn set_policy(&mut self, policy: RestartPolicy) {
+        self.policy = policy;
     }
 
     /// Bad data was met. Tells why to give up when it was the same as before.
@@ -52,8 +57,10 @@ impl Restarts {
     /// A generation failed at `now` after running for `ran`.
     pub fn failed(&mut self, now: Duration, ran: Duration) -> Verdict {
         let window = self.policy.window;
-        while self.recent.front().is_some_and(|at| *at + window <= now) {
-            self.recent.pop_front();
+        for times in [&mut self.recent, &mut self.unhealthy] {
+            while times.front().is_some_and(|at| *at + window <= now) {
+                times.pop_front();
+            }
         }
         if self.recent.len() >= self.policy.max_restarts as usize {
             let count = self.recent.len();
@@ -64,13 +71,13 @@ impl Restarts {
         }
         self.recent.push_back(now);
         if ran >= HEALTHY_AFTER {
-            self.consecutive = 0;
+            self.unhealthy.clear();
         }
-        let pause = match self.consecutive {
+        let pause = match self.unhealthy.len() {
             0 => Duration::ZERO,
             n => self.policy.backoff_initial.saturating_mul(1 << (n - 1).min(20)).min(self.policy.backoff_max),
         };
-        self.consecutive += 1;
+        self.unhealthy.push_back(now);
         Verdict::RestartAt(now + pause)
     }
 }
@@ -98,6 +105,16 @@ mod tests {
         assert_eq!(restarts.failed(now, HEALTHY_AFTER), Verdict::RestartAt(now), "a healthy run ends the loop");
         restarts.progressed();
         assert_eq!(restarts.failed(now, Duration::ZERO), Verdict::RestartAt(now), "so does a checkpoint");
+    }
+
+    #[test]
+    fn failures_that_the_window_has_left_slow_nothing_down() {
+        let mut restarts = restarts(10);
+        restarts.policy.window = secs(20);
+        let pauses: Vec<_> = (0..8).map(|n| restarts.failed(secs(7 * n), Duration::ZERO)).collect();
+        let expected = [0, 1, 2, 2, 2, 2, 2, 2].map(secs);
+        let expected: Vec<_> = expected.iter().enumerate().map(|(n, pause)| Verdict::RestartAt(secs(7 * n as u64) + *pause)).collect();
+        assert_eq!(pauses, expected);
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl View {
                 });
             }
             Report::Stats(stats) => {
+                self.measured(&BTreeMap::from([(process, stats.peak_rss_bytes)]));
                 self.stats.insert(process, stats.clone());
                 self.totals();
                 self.rate(now);

@@ -27,7 +27,7 @@ fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
 #[tokio::test]
 async fn a_job_is_shown_and_takes_savepoints_and_stops() {
     let fake = Fake::start(2, 2, false, "");
-    let router = router(fake.handle.clone());
+    let router = router(fake.handle.clone(), None);
     fake.until(|view| view.state == Phase::Running).await;
     assert_eq!(ask(&router, get("/healthz")).await.0, StatusCode::OK);
     assert_eq!(ask(&router, get("/readyz")).await.0, StatusCode::OK);
@@ -61,7 +61,7 @@ async fn a_job_is_shown_and_takes_savepoints_and_stops() {
 #[tokio::test]
 async fn bad_requests_are_refused_with_a_reason_and_change_nothing() {
     let fake = Fake::start(1, 2, false, "");
-    let router = router(fake.handle.clone());
+    let router = router(fake.handle.clone(), None);
     fake.until(|view| view.state == Phase::Running).await;
     let long_id = format!(r#"{{"id":"{}"}}"#, "a".repeat(ID_LIMIT + 1));
     let cases = [

@@ -90,3 +90,33 @@ fn explain_shows_the_graph_of_the_example() {
         assert!(text.contains(word), "{word}\n{text}");
     }
 }
+
+#[test]
+fn a_pod_that_cannot_run_says_why_in_its_termination_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let sql = "CREATE TABLE a (id BIGINT) WITH ('connector' = 'datagen'); CREATE TABLE b (id BIGINT) WITH ('connector' = 'blackhole'); \
+               INSERT INTO b SELECT id FROM a;";
+    let job = |metadata: &str, checkpoint: &str, sql: &str| {
+        format!(
+            r#"{{"apiVersion":"rheos.dev/v1alpha1","kind":"StreamJob","metadata":{{"name":"job"{metadata}}},"spec":{{"sql":"{sql}"{checkpoint}}}}}"#
+        )
+    };
+    let storage = r#","checkpoint":{"storage":{"uri":"file:///tmp/nowhere"}}"#;
+    let uid = r#","uid":"0b1c""#;
+    let token = "0123456789abcdef";
+    for (text, token, reason) in [
+        (job(uid, "", sql), token, "spec.checkpoint.storage"),
+        (job("", storage, sql), token, "metadata.uid"),
+        (job(uid, storage, "SELECT nothing"), token, "spec.sql"),
+        (job(uid, storage, sql), "hunter2", "token"),
+    ] {
+        fs::write(folder.path().join("job.json"), text).unwrap();
+        fs::write(folder.path().join("token"), token).unwrap();
+        fs::write(folder.path().join("termination"), "").unwrap();
+        let arguments = "pod --pod p --bind 127.0.0.1 --job job.json --token token --dir d --termination-log termination";
+        let output = worker(folder.path(), &arguments.split(' ').collect::<Vec<_>>());
+        let message = fs::read_to_string(folder.path().join("termination")).unwrap();
+        assert!(output.status.code() == Some(2) && message.contains(reason), "{reason}: {message}\n{output:?}");
+        assert!(!message.contains("hunter2") && !String::from_utf8_lossy(&output.stderr).contains("hunter2"));
+    }
+}

@@ -15,9 +15,11 @@ use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::sink::Delivery;
 use rheos_worker::engine::wire::Job;
 use rheos_worker::supervise::decide::{Cause, Minted, Rules};
-use rheos_worker::supervise::driver::{Config, Ended, Handle, Member, Supervisor};
+use rheos_worker::supervise::driver::{Config, Ended, Supervisor};
+use rheos_worker::supervise::handle::Handle;
 use rheos_worker::supervise::mint::Mint;
 use rheos_worker::supervise::process::Program;
+use rheos_worker::supervise::roster::{Member, Place, Target};
 use tokio::task::JoinHandle;
 
 /// No test waits longer for anything.
@@ -52,7 +54,7 @@ done
 struct Counter(AtomicU64);
 
 impl Mint for Counter {
-    fn mint(&self) -> BoxFuture<'_, Result<Minted, Cause>> {
+    fn mint(&self, _order: u64) -> BoxFuture<'_, Result<Minted, Cause>> {
         let generation = self.0.fetch_add(1, Ordering::Relaxed) + 1;
         Box::pin(async move { Ok(Minted { generation, start_record: generation }) })
     }
@@ -71,13 +73,14 @@ impl Fake {
     pub(crate) fn start(members: usize, max_restarts: u32, standby: bool, extra: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let script = format!("dir='{}'\n{}", dir.path().display(), SCRIPT.replace("@@", extra));
-        let config = Config {
+        let target = Target {
+            assignment: None,
             rules: Rules { members, restart: policy(max_restarts), stop_deadline: PATIENCE },
-            program: Program { path: PathBuf::from("/bin/sh"), arguments: vec![OsString::from("-c"), script.into()], output: None },
             job: job(dir.path(), members),
             roster: (0..members).map(|_| member()).collect(),
-            standby,
         };
+        let program = Program { path: PathBuf::from("/bin/sh"), arguments: vec![OsString::from("-c"), script.into()], output: None };
+        let config = Config { program, standby, target };
         let (supervisor, handle) = Supervisor::new(config, Arc::new(Counter::default()));
         Self { _dir: dir, handle, running: tokio::spawn(supervisor.run()) }
     }
@@ -105,7 +108,7 @@ fn policy(max_restarts: u32) -> RestartPolicy {
 
 fn member() -> Member {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    Member { address: listener.local_addr().unwrap(), listener }
+    Member { pod: None, address: listener.local_addr().unwrap(), place: Place::Here(Arc::new(listener)) }
 }
 
 fn job(dir: &Path, members: usize) -> Job {

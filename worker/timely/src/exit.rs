@@ -19,9 +19,13 @@ pub fn on_panic() {
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
         let text = text.unwrap_or("panic");
-        let code = if text.starts_with(PEER_LOST) { EXIT_PEER_LOST } else { EXIT_PANIC };
         let place = info.location().map(ToString::to_string).unwrap_or_default();
+        if text.starts_with(PEER_LOST) {
+            // Not this process's failure: the supervisor tells of the peer's.
+            tracing::debug!(place, "{text}");
+            std::process::exit(EXIT_PEER_LOST);
+        }
         let _ = writeln!(std::io::stderr(), "{text} ({place})");
-        std::process::exit(code);
+        std::process::exit(EXIT_PANIC);
     }));
 }

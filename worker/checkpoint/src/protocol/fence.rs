@@ -19,12 +19,21 @@ pub struct Fence {
     pub generation: u64,
     /// Of the put that wrote it.
     pub token: String,
+    /// The order by which the coordinator that minted it works; see [`may_mint`].
+    #[serde(default)]
+    pub claim: u64,
+}
+
+/// Whether a coordinator that works by order number `claim` may mint over this fence. Orders rise with every change of
+/// who coordinates: one that was replaced, and does not know it, must not fence its successor by its own restart.
+pub fn may_mint(current: Option<&Fence>, claim: u64) -> bool {
+    current.is_none_or(|fence| fence.claim <= claim)
 }
 
 /// What to put in place of the fence that was read (`None`: there is none), under the condition that it is unchanged.
-pub fn next_fence(current: Option<&Fence>, job_uid: &str, token: impl FnOnce(u64) -> String) -> Fence {
+pub fn next_fence(current: Option<&Fence>, job_uid: &str, claim: u64, token: impl FnOnce(u64) -> String) -> Fence {
     let generation = current.map_or(0, |fence| fence.generation) + 1;
-    Fence { version: FENCE_VERSION, job_uid: job_uid.to_string(), generation, token: token(generation) }
+    Fence { version: FENCE_VERSION, job_uid: job_uid.to_string(), generation, token: token(generation), claim }
 }
 
 /// After a put of a new fence.

@@ -27,9 +27,12 @@ pub fn resume(end: Option<&Record>) -> Origin {
     })
 }
 
-/// Whether a restore request still has to be served: the log's end does not stem from it.
-pub fn must_restore(request: &str, end: Option<&Record>) -> bool {
-    end.and_then(|end| end.restored.as_deref()) != Some(request)
+/// Whether a restore request still has to be served: the log's end does not stem from it. One that is for the job's
+/// first start only (`first`) is not served when there is a checkpoint, wherever that comes from.
+pub fn must_restore(request: &str, first: bool, end: Option<&Record>) -> bool {
+    let served = end.and_then(|end| end.restored.as_deref()) == Some(request);
+    let too_late = first && end.is_some_and(|end| end.manifest.is_some());
+    !served && !too_late
 }
 
 /// Whether generation `mine` may still begin behind the log's end. A newer generation's record there means that it has

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::{Protocol, ProtocolError, ProtocolResult, Publisher};
-use crate::codec::{self, ReadError, Reason};
+use crate::codec::{self, Document, ReadError, Reason};
 use crate::paths::{self, ObjectPath};
 use crate::protocol::start::Origin;
 use crate::protocol::{PutOutcome, Writer};
@@ -26,6 +26,8 @@ pub struct Restore {
     pub store: Option<Arc<dyn Store>>,
     /// Its folder in that store.
     pub folder: ObjectPath,
+    /// Only while the job has no checkpoint of its own.
+    pub first: bool,
 }
 
 /// A savepoint that was taken.
@@ -46,6 +48,33 @@ pub struct SavepointFound {
     pub id: String,
     /// Whether its description is there; a folder without is the rest of an attempt that failed.
     pub whole: bool,
+}
+
+/// Deletes the savepoint in `folder` of a store, whoever took it: its description first, then its files. Does nothing
+/// when it is gone, and goes on where an earlier call was cut short.
+///
+/// # Errors
+/// `Unusable` or `Refused` when the folder holds anything but a savepoint; nothing is deleted then.
+pub async fn dispose_at(store: &dyn Store, folder: &ObjectPath) -> ProtocolResult<()> {
+    let description = folder.join(&paths::savepoint_manifest());
+    match store.get(&description, Savepoint::LIMIT).await {
+        Ok(object) => drop(codec::decode::<Savepoint>(&description, &object.bytes)?),
+        Err(StoreError::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let listing = store.list(folder).await?;
+    let own = |path: &ObjectPath| *path == description || paths::is_savepoint_file(path.name());
+    if let Some(foreign) = listing.objects.iter().find(|entry| !own(&entry.path)) {
+        return Err(ProtocolError::Refused(format!("{folder} is no savepoint: it holds {:?}; nothing was deleted", foreign.path.name())));
+    }
+    if let Some(foreign) = listing.folders.first() {
+        return Err(ProtocolError::Refused(format!("{folder} is no savepoint: it holds the folder {foreign:?}; nothing was deleted")));
+    }
+    store.delete(&description).await?;
+    for entry in listing.objects.iter().filter(|entry| entry.path != description) {
+        store.delete(&entry.path).await?;
+    }
+    Ok(())
 }
 
 impl Publisher {

@@ -8,7 +8,7 @@ use rheos_checkpoint::record::RecordKind;
 use rheos_checkpoint::store::faulty::{Fault, FaultyStore};
 use rheos_checkpoint::store::memory::MemoryStore;
 use rheos_checkpoint::store::{Action, PutMode};
-use rheos_checkpoint::workflow::{ProtocolError, Restore};
+use rheos_checkpoint::workflow::{ProtocolError, Restore, dispose_at};
 use rheos_checkpoint::{Protocol, Publisher, Store};
 
 use crate::block_on;
@@ -248,7 +248,7 @@ fn a_savepoint_outlives_its_checkpoint_and_is_restored_once_for_each_request() {
         publisher.collect(1).await.unwrap();
         assert_eq!(engine.savepoints().await.unwrap().len(), 1);
         let folder = ObjectPath::parse("default/bids/uid-1/savepoints/a").unwrap();
-        let restore = Restore { request: "a#1".to_string(), store: None, folder };
+        let restore = Restore { request: "a#1".to_string(), store: None, folder, first: false };
         let begun = process(&store, 2).begin(Some(&restore)).await.unwrap();
         assert_eq!((begun.generation, begun.point.record.epoch), (2, 2));
         assert_eq!(begun.point.record.committables, [committable(1, 1, 2)]);
@@ -284,14 +284,14 @@ fn a_savepoint_is_restored_by_another_job_from_another_store() {
         let job = rheos_checkpoint::paths::JobPaths::new("default", "other", "uid-2").unwrap();
         let protocol = Protocol::new(Arc::clone(&target), job, 1);
         let folder = ObjectPath::parse("default/bids/uid-1/savepoints/a").unwrap();
-        let restore = Restore { request: "a".to_string(), store: Some(Arc::clone(&source)), folder: folder.clone() };
+        let restore = Restore { request: "a".to_string(), store: Some(Arc::clone(&source)), folder: folder.clone(), first: false };
         let begun = protocol.begin(Some(&restore)).await.unwrap();
         let manifest = begun.point.manifest.unwrap();
         assert_eq!((manifest.job_uid.as_str(), manifest.epoch), ("uid-2", 2));
         for file in job::files(&manifest) {
             protocol.read_state(&file).await.unwrap();
         }
-        let missing = Restore { request: "b".to_string(), store: None, folder };
+        let missing = Restore { request: "b".to_string(), store: None, folder, first: false };
         let error = protocol.begin(Some(&missing)).await.unwrap_err();
         assert!(matches!(&error, ProtocolError::Unusable(ReadError { reason: Reason::Missing, .. })), "{error}");
     });
@@ -310,6 +310,62 @@ fn a_disposed_savepoint_is_gone_and_half_a_one_is_told_apart() {
         }
         assert!(engine.savepoints().await.unwrap().is_empty());
         assert!(matches!(engine.dispose("../x").await, Err(ProtocolError::Path(_))));
+    });
+}
+
+#[test]
+fn a_savepoint_is_disposed_of_by_its_folder_and_nothing_else_is() {
+    block_on(async {
+        let (memory, store) = store();
+        let (engine, _) = savepoint(&store).await;
+        let folder = |path: &str| ObjectPath::parse(&format!("default/bids/uid-1{path}")).unwrap();
+        let before = memory.paths();
+        for wrong in ["", "/log", "/g1", "/savepoints"] {
+            let error = dispose_at(store.as_ref(), &folder(wrong)).await.unwrap_err();
+            assert!(matches!(&error, ProtocolError::Refused(why) if why.contains("no savepoint")), "{wrong}: {error}");
+        }
+        assert_eq!(memory.paths(), before, "a refusal deletes nothing");
+        // What a call that was cut short has left: files without their description.
+        memory.overwrite("default/bids/uid-1/savepoints/half/g1-e1-0.state", bytes::Bytes::from_static(b"x"));
+        for id in ["a", "half", "a", "never"] {
+            dispose_at(store.as_ref(), &folder(&format!("/savepoints/{id}"))).await.unwrap();
+        }
+        assert!(engine.savepoints().await.unwrap().is_empty());
+        assert!(!memory.paths().iter().any(|path| path.contains("savepoints")), "{:?}", memory.paths());
+    });
+}
+
+#[test]
+fn a_coordinator_that_was_replaced_does_not_fence_its_successor() {
+    block_on(async {
+        let (_, store) = store();
+        let begin = async |nonce: u64, claim: u64| process(&store, nonce).with_claim(claim).begin(None).await;
+        assert_eq!(begin(1, 4).await.unwrap().generation, 1);
+        assert_eq!(begin(1, 4).await.unwrap().generation, 2, "its own restart goes on");
+        assert_eq!(begin(2, 5).await.unwrap().generation, 3);
+        let error = begin(1, 4).await.unwrap_err();
+        assert_eq!(error, ProtocolError::Replaced { claim: 4, newer: 5, current: 3 });
+        assert!(error.is_fenced() && !error.is_transient());
+        assert_eq!(begin(2, 5).await.unwrap().generation, 4, "the successor was not disturbed");
+    });
+}
+
+#[test]
+fn a_restore_for_the_first_start_leaves_a_checkpoint_alone() {
+    block_on(async {
+        let (_, store) = store();
+        let (engine, mut publisher) = savepoint(&store).await;
+        checkpoint(&engine, &mut publisher, 3, 1).await.unwrap();
+        let folder = ObjectPath::parse("default/bids/uid-1/savepoints/a").unwrap();
+        let restore = Restore { request: "a".to_string(), store: None, folder, first: true };
+        assert_eq!(process(&store, 2).begin(Some(&restore)).await.unwrap().point.record.epoch, 3);
+        // Where there is none it is served, and stays served.
+        let job = rheos_checkpoint::paths::JobPaths::new("default", "bids", "uid-2").unwrap();
+        let other = Protocol::new(Arc::clone(&store), job, 3);
+        for _ in 0..2 {
+            let begun = other.begin(Some(&restore)).await.unwrap();
+            assert_eq!((begun.point.record.epoch, begun.point.record.restored.as_deref()), (2, Some("a")));
+        }
     });
 }
 

@@ -91,7 +91,7 @@ fn check(memory: &MemoryStore, store: &Arc<dyn Store>, sink: &Sink, what: &str) 
         assert_eq!(left.len(), 5, "{what}: {left:?}");
         for found in process(store, 81).savepoints().await.unwrap().iter().filter(|found| found.whole) {
             let folder = process(store, 82).job().savepoint(&found.id).unwrap();
-            let restore = rheos_checkpoint::workflow::Restore { request: found.id.clone(), store: None, folder };
+            let restore = rheos_checkpoint::workflow::Restore { request: found.id.clone(), store: None, folder, first: false };
             let begun = process(store, 83).begin(Some(&restore)).await.unwrap();
             for file in job::files(begun.point.manifest.as_ref().unwrap()) {
                 process(store, 84).read_state(&file).await.unwrap();

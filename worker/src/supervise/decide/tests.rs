@@ -299,3 +299,108 @@ fn a_savepoint_fails_with_its_checkpoint_or_with_the_job() {
     let actions = life.handle(exited(0), ms(4));
     assert!(matches!(&actions[..], [Action::SavepointFailed(id, _), Action::Finish(Outcome::Failed(_))] if id == "b"), "{actions:?}");
 }
+
+fn move_to(members: usize, away: &[usize]) -> Input {
+    Input::Move { members, away: away.iter().copied().collect() }
+}
+
+/// Brings a job of two to a drained end, as a stop or a move asks for.
+fn drain(life: &mut Life, now: Duration) -> Vec<Action> {
+    life.handle(says(0, Report::Ended { mode: StopMode::Suspend }), now);
+    life.handle(says(1, Report::Ended { mode: StopMode::Suspend }), now);
+    assert_eq!(life.handle(exited(0), now), []);
+    life.handle(exited(1), now)
+}
+
+#[test]
+fn a_move_drains_with_a_checkpoint_and_begins_the_next_generation_with_other_members() {
+    let mut life = life(2, 0);
+    up(&mut life, 1, ms(0));
+    assert_eq!(life.handle(move_to(3, &[2]), ms(100)), [Action::Send(0, Command::Stop)]);
+    assert!(life.is_between() && life.is_running(), "rows flow until it has drained");
+    assert_eq!(drain(&mut life, ms(150)), [Action::Mint]);
+    assert_eq!(life.handle(minted(2), ms(160)), [], "one member is not there yet");
+    assert_eq!(life.handle(Input::Here(2), ms(170)), [Action::Launch(Minted { generation: 2, start_record: 20 })]);
+    life.handle(running(0), ms(180));
+    life.handle(running(1), ms(180));
+    assert!(!life.is_running(), "there are three now");
+    life.handle(running(2), ms(190));
+    assert!(life.is_running() && !life.is_between());
+    assert_eq!((life.restart_count, life.timings[0].running_ms), (0, Some(90.0)), "no restart, and timed from the stop");
+}
+
+#[test]
+fn a_loss_on_the_way_makes_a_move_a_restart_without_a_pause() {
+    let mut life = life(2, 9);
+    up(&mut life, 1, ms(0));
+    life.handle(exited(0), ms(10));
+    life.handle(exited(1), ms(10));
+    up_again(&mut life, 2, ms(20));
+    life.handle(move_to(1, &[]), ms(30));
+    let actions = life.handle(exited(1), ms(40));
+    assert_eq!(actions, [Action::Kill(0), Action::Mint], "the second crash in a row, and yet at once");
+    life.handle(exited(0), ms(50));
+    assert_eq!(life.handle(minted(3), ms(60)), [Action::Launch(Minted { generation: 3, start_record: 30 })]);
+    life.handle(running(0), ms(70));
+    assert!(life.is_running(), "one member is all");
+    assert_eq!(life.restart_count, 2);
+}
+
+fn up_again(life: &mut Life, generation: u64, now: Duration) {
+    assert!(matches!(life.handle(minted(generation), now)[..], [Action::Launch(_)]));
+    (0..life.rules.members).for_each(|process| drop(life.handle(running(process), now)));
+}
+
+#[test]
+fn a_move_of_what_does_not_run_yet_kills_it_and_one_in_a_pause_ends_the_pause() {
+    let mut starting = life(2, 9);
+    starting.handle(Input::Time, ms(0));
+    starting.handle(minted(1), ms(0));
+    starting.handle(running(0), ms(1));
+    assert_eq!(starting.handle(move_to(1, &[]), ms(2)), [Action::Kill(0), Action::Kill(1), Action::Mint]);
+
+    let mut pausing = life(1, 9);
+    up(&mut pausing, 1, ms(0));
+    pausing.handle(exited(0), ms(10));
+    pausing.handle(minted(2), ms(11));
+    assert_eq!(pausing.handle(exited(0), ms(12)), [], "a pause");
+    assert_eq!(pausing.handle(move_to(1, &[]), ms(13)), [Action::Mint]);
+}
+
+#[test]
+fn members_that_are_away_hold_the_launch_and_not_the_stop() {
+    let mut life = life(2, 3);
+    life.handle(Input::Time, ms(0));
+    life.handle(Input::Away(1), ms(1));
+    assert_eq!(life.handle(minted(1), ms(2)), []);
+    assert_eq!(life.handle(Input::Time, START_DEADLINE * 2), [], "it may take any time, and counts as no failure");
+    assert_eq!(life.handle(Input::Stop, START_DEADLINE * 3), [Action::Finish(Outcome::Suspended)]);
+}
+
+#[test]
+fn a_stop_of_a_move_wins_and_so_does_the_end_of_all_sources() {
+    let mut stopped = life(2, 3);
+    up(&mut stopped, 1, ms(0));
+    stopped.handle(move_to(3, &[]), ms(1));
+    stopped.handle(Input::Stop, ms(2));
+    assert_eq!(drain(&mut stopped, ms(3)), [Action::Finish(Outcome::Suspended)]);
+
+    let mut finished = life(2, 3);
+    up(&mut finished, 1, ms(0));
+    finished.handle(move_to(3, &[]), ms(1));
+    for process in 0..2 {
+        finished.handle(says(process, Report::Ended { mode: StopMode::Finish }), ms(2));
+    }
+    finished.handle(exited(0), ms(3));
+    assert_eq!(finished.handle(exited(1), ms(3)), [Action::Finish(Outcome::Finished)]);
+}
+
+#[test]
+fn a_coordinator_that_is_replaced_kills_its_engines_and_rests() {
+    let mut life = life(2, 3);
+    up(&mut life, 1, ms(0));
+    assert_eq!(life.handle(Input::Fenced("assignment 7".into()), ms(1)), [Action::Kill(0), Action::Kill(1)]);
+    life.handle(exited(0), ms(2));
+    let actions = life.handle(exited(1), ms(2));
+    assert!(matches!(outcome(&actions), Some(Outcome::Failed(failure)) if failure.kind == "fenced"), "{actions:?}");
+}
