@@ -196,11 +196,12 @@ pub struct Restarts {
     pub count: u64,
     /// Why the newest happened.
     pub last_cause: Option<String>,
-    /// The newest, at most [`crate::limits::HISTORY_LIMIT`], newest last.
+    /// The newest, at most [`crate::limits::HISTORY_LIMIT`], newest last; changes of members are among them.
     pub timings: Vec<RestartTiming>,
 }
 
-/// How long a restart took, ms since the loss was seen.
+/// How long a restart took, ms since the loss was seen; or a change of members, ms since the generation was asked to
+/// drain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartTiming {

@@ -139,7 +139,7 @@ impl Office {
     /// neither the store nor the supervisor keeps this one waiting.
     fn savepoint(&self, id: String, reply: oneshot::Sender<Result<SavepointView, String>>) {
         let handle = self.running.as_ref().map(|running| running.handle.clone());
-        let known = self.desk.view.borrow().savepoints.contains_key(&id);
+        let known = handle.is_some() && self.desk.view.borrow().savepoints.contains_key(&id);
         let target = self.keep.kept().and_then(|kept| self.facts.target(&kept.assignment).ok()).filter(|_| !known);
         tokio::spawn(async move {
             let store = target.and_then(|target| StoreMint::new(&target.job, None, false).ok());

@@ -191,6 +191,8 @@ pub struct Life {
     pub timings: Vec<RestartTiming>,
     /// Restarts so far.
     pub restart_count: u64,
+    /// Generations that have drained for one with other members.
+    pub move_count: u64,
     /// Why the newest restart happened.
     pub last_cause: Option<Failure>,
 }
@@ -214,6 +216,7 @@ impl Life {
             timing: RestartTiming::default(),
             timings: Vec::new(),
             restart_count: 0,
+            move_count: 0,
             last_cause: None,
         }
     }
@@ -482,6 +485,7 @@ impl Life {
                         let began = up.stop_sent.unwrap_or(now);
                         self.timing = RestartTiming { cleared_ms: millis(now.saturating_sub(began)), ..RestartTiming::default() };
                         self.lost_at = Some(began);
+                        self.move_count += 1;
                         self.restart(BTreeSet::new(), now);
                         return;
                     }

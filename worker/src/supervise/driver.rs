@@ -140,10 +140,13 @@ impl Supervisor {
                 if let Input::Report { process, report } = &input {
                     self.view.report(*process, report, now, wall_millis());
                 }
-                let was_failing = self.life.restart_count;
+                let (restarts, moves) = (self.life.restart_count, self.life.move_count);
                 let actions = self.life.handle(input, now);
-                if self.life.restart_count > was_failing {
+                if self.life.restart_count > restarts {
                     self.lost();
+                }
+                if self.life.move_count > moves {
+                    self.view.drained();
                 }
                 for action in actions {
                     if let Some(outcome) = self.execute(action) {

@@ -110,8 +110,8 @@ enum End {
 }
 
 /// Asks for an engine and speaks to it until it is gone. `end` ends it.
-pub(super) async fn run(peer: Peer, lines: mpsc::Receiver<Outgoing>, end: Arc<Notify>, serial: Serial, notices: Notices) {
-    let last = match engine(&peer, &end).await {
+pub(super) async fn run(peer: Peer, mut lines: mpsc::Receiver<Outgoing>, end: Arc<Notify>, serial: Serial, notices: Notices) {
+    let last = match engine(&peer, &mut lines, &end).await {
         Err(NoEngine::Unreachable(reason)) => Notice::Lost(serial, reason),
         Err(NoEngine::Replaced(newer)) => Notice::Replaced(serial, newer),
         Ok((stream, pid)) => {
@@ -125,8 +125,8 @@ pub(super) async fn run(peer: Peer, lines: mpsc::Receiver<Outgoing>, end: Arc<No
     let _ = notices.send(last); // the supervisor may have ended
 }
 
-/// Connects, introduces us, and hears of an engine.
-async fn engine(peer: &Peer, end: &Notify) -> Result<(BufReader<TcpStream>, u32), NoEngine> {
+/// Connects, introduces us, sends the first line, which is the job, and hears of an engine.
+async fn engine(peer: &Peer, lines: &mut mpsc::Receiver<Outgoing>, end: &Notify) -> Result<(BufReader<TcpStream>, u32), NoEngine> {
     let unreachable = |what: &str, error: &dyn fmt::Display| NoEngine::Unreachable(format!("{what}: {error}"));
     let asking = async {
         let stream = match timeout(CONNECT_DEADLINE, TcpStream::connect(peer.address)).await {
@@ -137,6 +137,9 @@ async fn engine(peer: &Peer, end: &Notify) -> Result<(BufReader<TcpStream>, u32)
         let mut stream = BufReader::new(stream);
         let answer = async {
             say(&mut stream, peer.hello.as_ref()).await?;
+            if let Some(Outgoing::Line(job)) = lines.recv().await {
+                stream.write_all(&job).await?;
+            }
             hear::<Answer>(&mut stream, HELLO_LIMIT).await
         };
         match timeout(ANSWER_DEADLINE, answer).await {

@@ -127,8 +127,16 @@ impl View {
         }
     }
 
+    /// A generation has drained: what it has read is not read again.
+    pub fn drained(&mut self) {
+        self.base = (self.job.rows.read, self.job.rows.written);
+        self.at_checkpoint = self.base;
+        self.stats.clear();
+    }
+
     /// The engines of a generation were started.
     pub fn launched(&mut self, generation: u64, workers: Vec<WorkerView>) {
+        self.stats.clear();
         self.change(|job| {
             job.generation = generation;
             job.workers = workers;
@@ -330,6 +338,18 @@ mod tests {
         assert_eq!((view.job.rows.read, view.job.epoch), (150, 5), "back to the checkpoint");
         view.report(0, &stats(7, 1, 6), NOW, 0);
         assert_eq!((view.job.rows.read, view.job.rows.written), (157, 16));
+    }
+
+    #[test]
+    fn rows_of_a_generation_that_has_drained_stay_counted() {
+        let mut view = View::new(JobView::default());
+        view.report(0, &stats(100, 10, 4), NOW, 0);
+        view.drained();
+        view.launched(2, Vec::new());
+        assert_eq!(view.job.rows.read, 100);
+        view.report(0, &stats(7, 1, 6), NOW, 0);
+        view.lost();
+        assert_eq!((view.job.rows.read, view.job.rows.written), (100, 10), "a loss goes back to where it drained");
     }
 
     #[test]
