@@ -44,6 +44,31 @@ impl CronText {
     }
 }
 
+/// The form as a regular expression. It does not see that a range runs backwards; [`CronText::check`] does.
+#[cfg(feature = "kube")]
+pub(crate) fn pattern() -> String {
+    let fields = FIELDS.map(|(_, least, most, names)| {
+        let mut values: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        values.push(numbers(least, most));
+        let value = format!("({})", values.join("|"));
+        let step = "(/[1-9][0-9]?)?";
+        let item = format!("([*]{step}|{value}(-{value}{step})?)");
+        format!("{item}(,{item})*")
+    });
+    format!("^{}$", fields.join(" "))
+}
+
+/// One or two digits from `least` to `most`.
+#[cfg(feature = "kube")]
+fn numbers(least: u32, most: u32) -> String {
+    let tens = (0..=most / 10).map(|ten| {
+        let first = if ten == 0 { least } else { 0 };
+        let last = if ten == most / 10 { most % 10 } else { 9 };
+        format!("{}[{first}-{last}]", if ten == 0 { "0?".to_owned() } else { ten.to_string() })
+    });
+    tens.collect::<Vec<_>>().join("|")
+}
+
 fn check_item(item: &str, field: Field) -> Result<(), ()> {
     let (span, step) = item.split_once('/').map_or((item, None), |(span, step)| (span, Some(step)));
     match span.split_once('-') {

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_DAYS: u64 = 366;
 /// Longest text of a duration, characters.
 pub const TEXT_LIMIT: usize = 32;
+/// Most digits of a number in it.
+pub const DIGITS_LIMIT: usize = 11;
 
 /// A duration, not yet read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +22,7 @@ pub const TEXT_LIMIT: usize = 32;
 pub struct DurationText(pub String);
 
 impl DurationText {
-    /// Reads numbers with the units `ms`, `s`, `m`, `h`, `d`, one after the other, without signs or fractions.
+    /// Reads numbers with the units `d`, `h`, `m`, `s`, `ms`, in this order, each at most once, without signs or fractions.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -41,32 +43,42 @@ impl fmt::Display for DurationText {
     }
 }
 
+/// Units and their milliseconds, in the order in which they stand.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
 fn parse(text: &str) -> Result<Duration, String> {
-    let mut rest = text;
-    let mut millis: u64 = 0;
-    if rest.is_empty() {
+    if text.is_empty() {
         return Err("is empty".to_owned());
     }
     if text.chars().count() > TEXT_LIMIT {
         return Err(format!("has {} characters", text.chars().count()));
     }
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut millis: u64 = 0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (number, after) = rest.split_at(digits);
         let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, next) = after.split_at(letters);
-        let scale = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "" => return Err(format!("{text:?} has no unit")),
-            other => return Err(format!("{text:?}: {other:?} is no unit")),
+        if unit.is_empty() {
+            return Err(format!("{text:?} has no unit"));
+        }
+        // What was passed over stays passed over: units fall, and none stands twice.
+        let scale = match units.find(|(name, _)| *name == unit) {
+            Some((_, scale)) => *scale,
+            None if UNITS.iter().any(|(name, _)| *name == unit) => {
+                return Err(format!("{text:?}: {unit:?} is out of order"));
+            }
+            None => return Err(format!("{text:?}: {unit:?} is no unit")),
         };
-        let number: u64 = number.parse().map_err(|_| format!("{text:?} is no duration"))?;
-        millis = number
-            .checked_mul(scale)
+        if number.is_empty() {
+            return Err(format!("{text:?} is no duration"));
+        }
+        millis = Some(number)
+            .filter(|number| number.len() <= DIGITS_LIMIT)
+            .and_then(|number| number.parse::<u64>().ok())
+            .and_then(|number| number.checked_mul(scale))
             .and_then(|part| millis.checked_add(part))
             .filter(|sum| *sum <= MAX_DAYS * 86_400_000)
             .ok_or_else(|| format!("{text:?} is longer than {MAX_DAYS} days"))?;

@@ -3,6 +3,10 @@
 //! The same `spec` and `status` types as everywhere else, under Kubernetes' own object metadata. [`crds`] gives the
 //! definitions that belong into a cluster; the derived `crd()` of a type alone lacks the rules and the printer columns.
 
+mod columns;
+mod rules;
+mod schema;
+
 use ::kube::CustomResourceExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -48,7 +52,26 @@ fn metadata(metadata: &ObjectMeta) -> Metadata {
 
 /// The definitions of all resources, complete.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![StreamJob::crd(), Savepoint::crd()]
+    let mut job = StreamJob::crd();
+    schema::complete(&mut job, columns::stream_job(), rules::stream_job);
+    let mut savepoint = Savepoint::crd();
+    schema::complete(&mut savepoint, columns::savepoint(), rules::savepoint);
+    vec![job, savepoint]
+}
+
+/// The definitions as `kubectl apply` takes them: file name and text.
+///
+/// # Errors
+/// The writer's, which no definition causes.
+pub fn files() -> Result<Vec<(String, String)>, serde_saphyr::SerializeError> {
+    crds()
+        .iter()
+        .map(|crd| {
+            let text = serde_saphyr::to_string(crd)?;
+            let head = "# Written by the tests of rheos-api from its types; UPDATE_EXPECT=1 cargo test -p rheos-api writes it anew.\n";
+            Ok((format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural), format!("{head}{text}")))
+        })
+        .collect()
 }
 
 /// An object whose fields the apiserver keeps as they are: a pod template is checked when pods are made of it, and its

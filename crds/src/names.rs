@@ -53,7 +53,7 @@ pub fn label(name: &str, limit: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks a DNS-1123 subdomain: labels joined by dots.
+/// Checks a DNS-1123 subdomain: labels joined by dots; only the whole is bounded, as Kubernetes has it.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -64,7 +64,7 @@ pub fn subdomain(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("is empty".to_owned());
     }
-    match name.split('.').all(|part| label(part, LABEL_LIMIT).is_ok()) {
+    match name.split('.').all(|part| label(part, SUBDOMAIN_LIMIT).is_ok()) {
         true => Ok(()),
         false => Err(format!("{name:?} is no DNS-1123 subdomain")),
     }

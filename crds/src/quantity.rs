@@ -5,6 +5,11 @@ use std::fmt;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
+/// The form as a regular expression.
+pub const PATTERN: &str = "^[0-9]{1,15}([.][0-9]{1,9})?(m|[kMGTPE]|[KMGTPE]i)?$";
+
+const SUFFIXES: [&str; 14] = ["", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
 /// A quantity as written. Text, or a whole number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -51,14 +56,15 @@ impl schemars::JsonSchema for Quantity {
 }
 
 impl Quantity {
-    /// Whether Kubernetes would take it: a positive decimal number with an optional suffix.
+    /// Whether it has the form of [`PATTERN`], which is what Kubernetes takes but for signs, exponents and very long
+    /// numbers.
     pub fn is_valid(&self) -> bool {
         let text = self.0.as_str();
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, suffix) = text.split_at(end);
-        let digits = number.chars().filter(char::is_ascii_digit).count();
-        let suffixes = ["", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-        (1..=18).contains(&digits) && number.matches('.').count() <= 1 && !number.starts_with('.') && suffixes.contains(&suffix)
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        digits(whole, 15) && digits(fraction, 9) && SUFFIXES.contains(&suffix)
     }
 }
 
@@ -71,7 +77,7 @@ mod tests {
         for good in ["1", "500m", "1.5", "2Gi", "128974848", "100k"] {
             assert!(Quantity(good.into()).is_valid(), "{good}");
         }
-        for bad in ["", "1x", "-1", "Gi", "1 Gi", "1.2.3", ".5", "1gi", "1234567890123456789"] {
+        for bad in ["", "1x", "-1", "Gi", "1 Gi", "1.2.3", ".5", "1gi", "1234567890123456", "1.", "1.1234567890"] {
             assert!(!Quantity(bad.into()).is_valid(), "{bad}");
         }
     }

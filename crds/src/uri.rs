@@ -1,6 +1,6 @@
 //! [pure] Storage URIs and endpoints: form only, nothing is opened.
 
-/// Longest URI that is accepted, bytes.
+/// Longest URI that is accepted, characters.
 pub const URI_LIMIT: usize = 2048;
 
 /// Schemes under which checkpoints can be kept.
@@ -19,8 +19,8 @@ struct Parts<'a> {
 
 fn split(uri: &str) -> Result<Parts<'_>, Problem> {
     let shape = "write scheme://host/path";
-    if uri.len() > URI_LIMIT {
-        return Err((format!("is longer than {URI_LIMIT} bytes"), "use a shorter one"));
+    if uri.chars().count() > URI_LIMIT {
+        return Err((format!("is longer than {URI_LIMIT} characters"), "use a shorter one"));
     }
     if uri.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err(("holds spaces, backslashes or control characters".to_owned(), shape));
@@ -48,8 +48,8 @@ pub fn storage(uri: &str) -> Result<(), Problem> {
     let parts = split(uri)?;
     match parts.scheme {
         "s3" if parts.authority.is_empty() => Err(("names no bucket".to_owned(), "write s3://bucket/prefix")),
-        "s3" if !parts.authority.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-')) => {
-            Err((format!("{:?} is no bucket name", parts.authority), "use lower-case letters, digits, dots and dashes"))
+        "s3" if !is_bucket(parts.authority) => {
+            Err((format!("{:?} is no bucket name", parts.authority), "use lower-case letters, digits, inner dots and dashes"))
         }
         "file" if !parts.authority.is_empty() || parts.path.len() < 2 => {
             Err(("is no absolute path".to_owned(), "write file:///absolute/path, with three slashes"))
@@ -57,6 +57,11 @@ pub fn storage(uri: &str) -> Result<(), Problem> {
         "s3" | "file" => Ok(()),
         other => Err((format!("scheme {other:?} is not supported"), "use s3:// or file://")),
     }
+}
+
+fn is_bucket(name: &str) -> bool {
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.starts_with(ends) && name.ends_with(ends) && name.chars().all(|c| ends(c) || matches!(c, '.' | '-'))
 }
 
 /// Checks the address of a storage server: `https://host[:port]` or `http://host[:port]`.
@@ -69,12 +74,22 @@ pub fn endpoint(uri: &str) -> Result<(), Problem> {
     if !matches!(parts.scheme, "http" | "https") {
         return Err((format!("scheme {:?} is not supported", parts.scheme), shape));
     }
-    if parts.authority.is_empty() || parts.authority.starts_with(':') {
+    // Colons inside brackets are those of an IPv6 address.
+    let (host, port) = match parts.authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (parts.authority, None),
+    };
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let numbered = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
+    let good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => !address.is_empty() && address.chars().all(numbered),
+        None => !host.is_empty() && host.chars().all(named),
+    };
+    if !good {
         return Err(("names no host".to_owned(), shape));
     }
-    // The last colon begins the port, unless it belongs to an IPv6 address in brackets.
-    let port = parts.authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
-    if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+    let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
+    if port.is_some_and(|port| !digits(port) || port.parse::<u16>().is_err()) {
         return Err(("has no valid port".to_owned(), shape));
     }
     Ok(())
@@ -107,6 +122,8 @@ mod tests {
             "s3://b/a b",
             "s3://b\\c",
             "s3://B/x",
+            "s3://../x",
+            "s3://-b/x",
         ] {
             assert!(storage(bad).is_err(), "{bad}");
         }
@@ -119,9 +136,21 @@ mod tests {
         for good in ["http://127.0.0.1:9000", "https://s3.example.org", "https://[::1]:9000", "https://[::1]"] {
             assert_eq!(endpoint(good), Ok(()), "{good}");
         }
-        for bad in
-            ["", "s3.example.org", "ftp://h", "https://", "https://:9000", "https://h:0", "https://h:99999", "https://u:p@h", "https://h:x"]
-        {
+        for bad in [
+            "",
+            "s3.example.org",
+            "ftp://h",
+            "https://",
+            "https://:9000",
+            "https://h:0",
+            "https://h:99999",
+            "https://u:p@h",
+            "https://h:x",
+            "https://h:+1",
+            "https://a:b:1",
+            "https://[]",
+            "https://h/../x",
+        ] {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
     }

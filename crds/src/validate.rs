@@ -148,7 +148,7 @@ impl Errors {
         match text.parse() {
             Ok(value) if value >= least => return Some(value),
             Ok(_) => self.add(path, format!("{text} is too short"), format!("use at least {}", duration::display(least))),
-            Err(problem) => self.add(path, problem, "write a number and ms, s, m, h or d, for example 10s"),
+            Err(problem) => self.add(path, problem, "write numbers with d, h, m, s, ms in this order, for example 10s or 1h30m"),
         }
         None
     }
@@ -165,7 +165,7 @@ fn sql(spec: &StreamJobSpec, errors: &mut Errors) -> Option<SqlSource> {
             None
         }
         (Some(text), None) => {
-            if text.trim().is_empty() {
+            if text.chars().all(|c| c.is_whitespace() || c.is_control()) && !text.contains('\0') {
                 errors.add("spec.sql", "is empty", "write CREATE TABLE and INSERT INTO statements");
                 return None;
             }
@@ -310,7 +310,7 @@ fn autoscaling(autoscaling: &Autoscaling, most: i64, errors: &mut Errors) -> Opt
 
 fn worker(worker: &Worker, errors: &mut Errors) -> Option<WorkerPolicy> {
     if let Some(image) = &worker.image
-        && (image.is_empty() || image.len() > TEXT_LIMIT || image.contains(char::is_whitespace))
+        && (image.is_empty() || image.len() > TEXT_LIMIT || !image.bytes().all(|b| b.is_ascii_graphic()))
     {
         errors.add("spec.worker.image", format!("{image:?} is no image"), "write registry/name:tag or registry/name@sha256:…");
     }
