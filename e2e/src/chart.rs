@@ -13,6 +13,9 @@ use crate::shell::output;
 /// The namespace that the chart is rendered for.
 const NAMESPACE: &str = "rheos-system";
 
+/// The Kubernetes that it is rendered for; a Helm without a cluster would take the version that it was built with.
+const KUBERNETES: &str = "1.34.0";
+
 /// A set of values that must render.
 struct Render {
     name: &'static str,
@@ -74,7 +77,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("image.tag=a b", "tag"),
     ("image.digest=latest", "digest"),
     ("image.pullPolicy=Sometimes", "pullPolicy"),
-    ("worker.image.name=x", "worker"),
+    ("worker.image.name=x", "/worker/image"),
     ("worker.resources.limits.cpu=1", "worker"),
     ("serviceAccount.create=false", "serviceAccount.name"),
     ("metrics.serviceMonitor.interval=soon", "interval"),
@@ -123,7 +126,7 @@ pub fn check(helm: &Path, say: &mut dyn FnMut(&str)) -> Result<(), String> {
 
 fn render(helm: &Path, values: &[&str]) -> Result<String, String> {
     let mut command = Command::new(helm);
-    command.args(["template", "rheos"]).arg(folder()).args(["-n", NAMESPACE]);
+    command.args(["template", "rheos"]).arg(folder()).args(["-n", NAMESPACE, "--kube-version", KUBERNETES]);
     for value in values {
         command.args(["--set", value]);
     }

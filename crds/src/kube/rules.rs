@@ -78,10 +78,10 @@ pub(super) fn stream_job(schema: &mut Schema<'_>) {
     schema.at("spec.autoscaling.targetUtilizationPercent").range(10, 95);
     schema.at("spec.savepoints").rule("!(has(self.every) && has(self.cron))", "set at most one of every and cron");
     schema.at("spec.savepoints.every").duration(MIN_SAVEPOINT_PERIOD);
-    schema
-        .at("spec.savepoints.cron")
-        .longest(cron::CRON_LIMIT)
-        .rule(format!("self.matches('{}')", cron::pattern()), "write minute, hour, day of month, month and day of week, for example 0 3 * * MON-FRI");
+    schema.at("spec.savepoints.cron").longest(cron::CRON_LIMIT).rule(
+        format!("self.matches('{}')", cron::pattern()),
+        "write minute, hour, day of month, month and day of week, for example 0 3 * * MON-FRI",
+    );
     schema.at("spec.savepoints.historyLimit").range(1, HISTORY_LIMIT);
     schema.at("spec.savepoints.maxAge").duration(MIN_SAVEPOINT_PERIOD);
     schema.at("spec.ttlAfterFinished").duration(Duration::ZERO);

@@ -1,6 +1,7 @@
 //! [pure] What an apiserver does with an object of a custom resource: defaults, schema, CEL rules. The parts of a
 //! structural schema that our definitions use; anything else fails, so that nothing is passed over in silence.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cel::extractors::This;
@@ -37,11 +38,17 @@ const KEYWORDS: [&str; 22] = [
 /// The validation of one resource.
 pub(crate) struct Server {
     schema: Value,
+    programs: Programs,
 }
+
+/// Compiled rules, by their text.
+type Programs = BTreeMap<String, Program>;
 
 impl Server {
     pub(crate) fn new(schema: Value) -> Self {
-        Self { schema }
+        let mut programs = Programs::new();
+        compile(&schema, &mut programs);
+        Self { schema, programs }
     }
 
     /// Stores an object, or says everything that speaks against it. `old` is what it replaces.
@@ -52,10 +59,19 @@ impl Server {
         check(&self.schema, &object, "", &mut errors);
         // As in the apiserver, rules run only over what has the schema's form.
         if errors.is_empty() {
-            rules(&self.schema, &object, old, "", &mut errors);
+            rules(&self.programs, &self.schema, &object, old, "", &mut errors);
         }
         if errors.is_empty() { Ok(object) } else { Err(errors) }
     }
+}
+
+fn compile(schema: &Value, programs: &mut Programs) {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        let text = rule["rule"].as_str().unwrap();
+        programs.insert(text.to_owned(), Program::compile(text).unwrap_or_else(|error| panic!("{text}: {error}")));
+    }
+    schema["properties"].as_object().into_iter().flat_map(Map::values).for_each(|field| compile(field, programs));
+    ["items", "additionalProperties"].iter().filter_map(|inner| schema.get(inner)).for_each(|inner| compile(inner, programs));
 }
 
 /// Fills in defaults from the outside in, and drops nulls.
@@ -134,7 +150,8 @@ fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<String>) {
             let path = format!("{path}.{name}");
             match (&schema["properties"][name], &schema["additionalProperties"]) {
                 (Value::Null, Value::Null) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
-                (Value::Null, Value::Null) if path == ".metadata.name" => {}
+                // The apiserver's own, in every resource.
+                (Value::Null, Value::Null) if [".apiVersion", ".kind", ".metadata"].contains(&path.as_str()) => {}
                 // Strict, as kubectl asks for it.
                 (Value::Null, Value::Null) if schema["properties"].is_object() => errors.push(format!("{path}: is unknown")),
                 (Value::Null, Value::Null) => {}
@@ -147,13 +164,13 @@ fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<String>) {
 }
 
 /// Runs every rule whose field is there; a rule with `oldSelf` only where the field was there before.
-fn rules(schema: &Value, value: &Value, old: Option<&Value>, path: &str, errors: &mut Vec<String>) {
+fn rules(programs: &Programs, schema: &Value, value: &Value, old: Option<&Value>, path: &str, errors: &mut Vec<String>) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         let text = rule["rule"].as_str().unwrap();
         if old.is_none() && text.contains("oldSelf") {
             continue;
         }
-        let holds = evaluate(text, value, old);
+        let holds = evaluate(&programs[text], value, old);
         if holds != Ok(true) {
             errors.push(format!("{}: {} {}", path.trim_start_matches('.'), rule["message"], holds.err().unwrap_or_default()));
         }
@@ -163,12 +180,11 @@ fn rules(schema: &Value, value: &Value, old: Option<&Value>, path: &str, errors:
             Value::Null => &schema["additionalProperties"],
             field => field,
         };
-        rules(inner, value, old.and_then(|old| old.get(name)), &format!("{path}.{name}"), errors);
+        rules(programs, inner, value, old.and_then(|old| old.get(name)), &format!("{path}.{name}"), errors);
     }
 }
 
-fn evaluate(rule: &str, value: &Value, old: Option<&Value>) -> Result<bool, String> {
-    let program = Program::compile(rule).unwrap_or_else(|error| panic!("{rule}: {error}"));
+fn evaluate(program: &Program, value: &Value, old: Option<&Value>) -> Result<bool, String> {
     let mut context = Context::default();
     context.add_function("find", |This(text): This<Arc<String>>, pattern: Arc<String>| -> Arc<String> {
         let found = Regex::new(&pattern).unwrap().find(&text).map(|found| found.as_str().to_owned());

@@ -1,8 +1,7 @@
 //! [io] Tests of the resources: the definitions, and their agreement with the validation in Rust.
 
 #![cfg(feature = "kube")]
-// Tests read files of the repository.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests: they fail by panicking, and read files of the repository")]
 
 mod agreement;
 mod apiserver;

@@ -1,4 +1,4 @@
-//! Developer actions: `cargo xtask bench | servers | cluster | kind | images | e2e`.
+//! Developer actions: `cargo xtask bench | servers | chart | cluster | kind | images | e2e`.
 
 #![allow(clippy::disallowed_methods, reason = "the edge: clock, files, processes and tasks are this crate's work")]
 #![allow(clippy::print_stdout, reason = "a command-line tool prints")]
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use rheos_e2e::bench;
+use rheos_e2e::chart;
 use rheos_e2e::cluster::{self, binaries, images, kind};
 use rheos_e2e::shell::show as run;
 
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench recovery [kill|rescale|idle|state …]   recovery, rescale, idle and large-state figures (use --release)
   servers                               tests against a real S3 server and the whole year of real data
   servers minio                         the same for another S3 server, which takes minutes to build
+  chart                                 the operator's chart, linted and rendered by Helm and checked
   cluster up [NODES] | down | status    a real Kubernetes on this machine, without Docker (root)
   kind up | down                        the same by kind, on a machine with Docker
   images [--kind]                       builds worker, operator and S3 server as images and loads them into the cluster
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Some((&"bench", rest)) => run_bench(rest),
         Some((&"servers", [])) => report(servers()),
         Some((&"servers", ["minio"])) => report(minio_tests()),
+        Some((&"chart", [])) => report(chart()),
         Some((&"cluster", ["up"])) => report(cluster_up(cluster::NODES)),
         Some((&"cluster", ["up", nodes])) => report(nodes.parse().map_err(|_| USAGE.to_owned()).and_then(cluster_up)),
         Some((&"cluster", ["down"])) => report(cluster::down(&mut say)),
@@ -96,6 +99,12 @@ fn report(done: Result<(), String>) -> ExitCode {
 
 fn say(line: &str) {
     println!("{line}");
+}
+
+/// Checks the chart with the installed Helm, or with one that is built for it.
+fn chart() -> Result<(), String> {
+    let built = binaries::tools(&mut say)?.join("helm");
+    chart::check(if built.exists() { &built } else { Path::new("helm") }, &mut say)
 }
 
 fn cluster_up(nodes: usize) -> Result<(), String> {

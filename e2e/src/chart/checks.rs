@@ -232,7 +232,9 @@ fn rule_is_small(role: &Rendered, rule: &Value, findings: &mut Vec<String>) {
             findings.push(format!("{title} reaches Secrets: {rule}"));
         }
     }
-    if role.is_for_people() && (groups != BTreeSet::from(["rheos.dev"]) || (resources.iter().any(|name| name.ends_with("/status")) && verbs.contains("patch"))) {
+    if role.is_for_people()
+        && (groups != BTreeSet::from(["rheos.dev"]) || (resources.iter().any(|name| name.ends_with("/status")) && verbs.contains("patch")))
+    {
         findings.push(format!("{title} gives people too much: {rule}"));
     }
 }
@@ -249,7 +251,10 @@ fn reasons(text: &str, findings: &mut Vec<String>) {
 
 /// What selects the operator's pods selects them.
 fn selectors(objects: &[Rendered], findings: &mut Vec<String>) {
-    let Some(labels) = of_kind(objects, "Deployment").next().map(|object| object.0["spec"]["template"]["metadata"]["labels"].clone()) else { return };
+    let Some(labels) = of_kind(objects, "Deployment").next().map(|object| object.0["spec"]["template"]["metadata"]["labels"].clone())
+    else {
+        return;
+    };
     for object in objects {
         let spec = &object.0["spec"];
         let selector = match object.kind() {
@@ -258,7 +263,8 @@ fn selectors(objects: &[Rendered], findings: &mut Vec<String>) {
             "NetworkPolicy" if !object.name().ends_with("-workers") => &spec["podSelector"]["matchLabels"],
             _ => continue,
         };
-        let selected = selector.as_object().is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(name, value)| labels[name] == *value));
+        let selected =
+            selector.as_object().is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(name, value)| labels[name] == *value));
         if !selected {
             findings.push(format!("{} selects {selector}, the pods are {labels}", object.title()));
         }
@@ -285,7 +291,9 @@ mod tests {
     fn wide_rules_are_found() {
         let rule = |resource: &str, verb: &str| role(json!({"apiGroups": [""], "resources": [resource], "verbs": [verb]}));
         assert!(rule("pods", "get").is_empty() && rule("secrets", "create").is_empty());
-        for (resource, verb) in [("secrets", "get"), ("secrets", "list"), ("pods", "*"), ("*", "get"), ("pods/exec", "create"), ("pods", "impersonate")] {
+        for (resource, verb) in
+            [("secrets", "get"), ("secrets", "list"), ("pods", "*"), ("*", "get"), ("pods/exec", "create"), ("pods", "impersonate")]
+        {
             assert_eq!(rule(resource, verb).len(), 1, "{verb} {resource}");
         }
         assert_eq!(role(json!({"apiGroups": ["*"], "resources": ["pods"], "verbs": ["get"]})).len(), 1);

@@ -12,6 +12,7 @@
 )]
 
 mod alone;
+mod definitions;
 mod faults;
 mod images;
 mod lifecycle;
