@@ -30,9 +30,28 @@ pub struct Assigned {
     pub digest: String,
     /// When that was decided, RFC 3339.
     pub since: String,
-    /// Whether it was stopped since, and runs no more.
+    /// Whether it runs.
     #[serde(default)]
-    pub stopped: bool,
+    pub state: AssignedState,
+    /// The newest generation that was seen under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// Whether its state begins with what `spec.restore` names.
+    #[serde(default)]
+    pub restore: bool,
+}
+
+/// Whether what was assigned runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+pub enum AssignedState {
+    /// It runs, or is about to.
+    #[default]
+    Active,
+    /// It ended with a checkpoint.
+    Stopped,
+    /// It ended without one.
+    Broken,
 }
 
 /// A change of what runs.
@@ -50,6 +69,9 @@ pub struct Rollout {
     pub since: String,
     /// When the stage began, RFC 3339.
     pub stage_since: String,
+    /// Whether its state begins with what `spec.restore` names.
+    #[serde(default)]
+    pub restore: bool,
     /// The Savepoint that is taken for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<String>,
@@ -88,6 +110,8 @@ pub enum RolloutStage {
 pub struct Rejected {
     /// The revision; not tried again while the spec asks for it without a break.
     pub revision: String,
+    /// Its workers.
+    pub parallelism: i64,
     /// One word for programs.
     pub reason: String,
     /// One sentence for people.

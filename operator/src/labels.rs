@@ -13,6 +13,8 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`NAME`].
 pub const WORKER_NAME: &str = "rheos-worker";
+/// Value of [`NAME`] of pods that delete savepoints: no Service and no budget counts them.
+pub const DISPOSAL_NAME: &str = "rheos-disposal";
 /// Value of [`MANAGED_BY`].
 pub const OPERATOR_NAME: &str = "rheos-operator";
 
@@ -30,10 +32,17 @@ pub const ROLE: &str = "rheos.dev/role";
 pub const SAVEPOINT: &str = "rheos.dev/savepoint";
 /// Value of [`ROLE`]: deletes one savepoint.
 pub const DISPOSAL: &str = "disposal";
+/// Why the operator asked for a savepoint itself.
+pub const ORIGIN: &str = "rheos.dev/origin";
 
 /// Annotation: `true` stops all acts on the job.
 pub const PAUSED: &str = "rheos.dev/paused";
 /// Annotation: `true` takes a savepoint before the job is deleted.
 pub const SAVEPOINT_ON_DELETE: &str = "rheos.dev/savepoint-on-delete";
+<<<<<<< HEAD
 /// Annotation on a Savepoint: `true` lets it go without its data being deleted.
 pub const ABANDON: &str = "rheos.dev/abandon-data";
+=======
+/// Annotation: `true` lets the job or the savepoint go at once, whatever would still have to be done.
+pub const FORCE_DELETE: &str = "rheos.dev/force-delete";
+>>>>>>> 32948ec (wip)

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use rheos_api::savepoint::SavepointStatus;
 use rheos_control_api::Assignment;
 use serde_json::Value;
 
@@ -70,7 +71,7 @@ pub enum Action {
         /// Which.
         target: Target,
         /// Its status, whole.
-        status: Box<Value>,
+        status: Box<SavepointStatus>,
     },
     /// Deletes a Savepoint that its history limit leaves out.
     DeleteSavepoint(Target),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use rheos_api::savepoint::{SavepointSpec, SavepointStatus};
 use rheos_api::status::StreamJobStatus;
 use rheos_api::stream_job::StreamJobSpec;
 use rheos_api::{FieldError, ValidatedJob};
@@ -163,34 +164,28 @@ impl PodFacts {
 }
 
 /// A Savepoint.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SavepointFacts {
     /// Its name.
     pub name: String,
-    /// Its uid; also its id at the coordinator.
+    /// Its uid.
     pub uid: String,
     /// Its resource version.
     pub resource_version: String,
-    /// `spec.job`.
-    pub job: String,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Since when it is being deleted.
     pub deleting_since: Option<Timestamp>,
+    /// Whether our finalizer stands on it.
+    pub finalizer: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// `status.phase`: `Pending`, `InProgress`, `Completed`, `Failed`.
-    pub phase: String,
-    /// `status.uri`.
-    pub uri: Option<String>,
-    /// `status.startedAt`.
-    pub started: Option<Timestamp>,
-    /// `status.finishedAt`.
-    pub finished: Option<Timestamp>,
-    /// Tries so far.
-    pub attempts: i64,
-    /// `status.message`.
-    pub message: Option<String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// `spec`.
+    pub spec: SavepointSpec,
+    /// `status`.
+    pub status: SavepointStatus,
 }
 
 /// What was refused.
