@@ -66,3 +66,6 @@ pub fn selector(job: &str) -> String {
     let pairs: Vec<String> = selector_labels(job).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,10 +39,7 @@ pub const ORIGIN: &str = "rheos.dev/origin";
 pub const PAUSED: &str = "rheos.dev/paused";
 /// Annotation: `true` takes a savepoint before the job is deleted.
 pub const SAVEPOINT_ON_DELETE: &str = "rheos.dev/savepoint-on-delete";
-<<<<<<< HEAD
 /// Annotation on a Savepoint: `true` lets it go without its data being deleted.
 pub const ABANDON: &str = "rheos.dev/abandon-data";
-=======
-/// Annotation: `true` lets the job or the savepoint go at once, whatever would still have to be done.
+/// Annotation: `true` lets the job go at once, whatever would still have to be done.
 pub const FORCE_DELETE: &str = "rheos.dev/force-delete";
->>>>>>> 32948ec (wip)

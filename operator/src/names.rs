@@ -53,6 +53,11 @@ pub fn disposal(savepoint: &str, uid: &str) -> String {
     cut(&plain, &format!("-disposal-{}", hash::of_text(uid, HASH_DIGITS)), LABEL_LIMIT)
 }
 
+/// A name as the value of a label.
+pub fn label(name: &str) -> String {
+    cut(name, "", LABEL_LIMIT)
+}
+
 /// A savepoint that the operator asks for itself; `what` says why or when.
 pub fn savepoint(job: &str, what: &str) -> String {
     cut(&cut(job, "", SAVEPOINT_PREFIX), &format!("-{what}"), LABEL_LIMIT)

@@ -5,22 +5,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// A time, cut to the second.
-pub fn text(time: Timestamp) -> String {
+pub(crate) fn text(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 /// The time that a text says; nothing for what is no time.
-pub fn read(text: &str) -> Option<Timestamp> {
+pub(crate) fn read(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
 /// How long ago something was; zero for what is in the future.
-pub fn since(then: Timestamp, now: Timestamp) -> Duration {
+pub(crate) fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(now.as_millisecond().saturating_sub(then.as_millisecond())).unwrap_or(0))
 }
 
 /// How long ago the time in a status field was; for ever for what is no time.
-pub fn since_text(then: &str, now: Timestamp) -> Duration {
+pub(crate) fn since_text(then: &str, now: Timestamp) -> Duration {
     read(then).map_or(Duration::MAX, |then| since(then, now))
 }
 

@@ -24,6 +24,7 @@ fn metadata(savepoint: &SavepointFacts, namespace: &str) -> ObjectMeta {
         (labels::MANAGED_BY.to_owned(), labels::OPERATOR_NAME.to_owned()),
         (labels::ROLE.to_owned(), labels::DISPOSAL.to_owned()),
         (labels::JOB.to_owned(), savepoint.spec.job.clone()),
+        (labels::SAVEPOINT.to_owned(), names::label(&savepoint.name)),
     ]);
     let owner = OwnerReference {
         api_version: rheos_api::API_VERSION.to_owned(),

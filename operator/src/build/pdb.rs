@@ -15,9 +15,5 @@ pub fn budget(job: &Identity) -> PodDisruptionBudget {
         unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
         ..PodDisruptionBudgetSpec::default()
     };
-    PodDisruptionBudget {
-        metadata: super::owned(job, names::budget(&job.name)),
-        spec: Some(spec),
-        ..PodDisruptionBudget::default()
-    }
+    PodDisruptionBudget { metadata: super::owned(job, names::budget(&job.name)), spec: Some(spec), ..PodDisruptionBudget::default() }
 }

@@ -61,12 +61,7 @@ pub fn pod(job: &Identity, snapshot: &Snapshot, index: u32, incarnation: u32) ->
                 "whenUnsatisfiable": "ScheduleAnyway",
                 "labelSelector": {"matchLabels": super::selector_labels(&job.name)},
             }],
-            "tolerations": ["not-ready", "unreachable"].map(|key| json!({
-                "key": format!("node.kubernetes.io/{key}"),
-                "operator": "Exists",
-                "effect": "NoExecute",
-                "tolerationSeconds": NODE_AWAY,
-            })),
+            "tolerations": tolerations(),
         },
     });
     merged(worker, &ours)
@@ -83,13 +78,23 @@ pub(super) fn merged(job: &ValidatedJob, ours: &Value) -> Result<Pod, String> {
         theirs => template::merge(&theirs, ours),
     };
     if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|name, _| matches!(name.as_str(), "name" | "namespace" | "labels" | "annotations" | "ownerReferences" | "finalizers"));
+        metadata
+            .retain(|name, _| matches!(name.as_str(), "name" | "namespace" | "labels" | "annotations" | "ownerReferences" | "finalizers"));
         metadata.remove("finalizers");
     }
     if let Some(spec) = pod.get_mut("spec") {
         template::floor(spec);
     }
     serde_json::from_value(pod).map_err(|error| format!("spec.worker.podTemplate: {error}; write it like spec.template of a Deployment"))
+}
+
+/// A pod on a lost node is given up soon: its successor goes on from the last checkpoint, and the fence holds it off.
+fn tolerations() -> Vec<Value> {
+    let toleration = |key| {
+        let key = format!("node.kubernetes.io/{key}");
+        json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": NODE_AWAY})
+    };
+    ["not-ready", "unreachable"].map(toleration).into()
 }
 
 /// The security context of a pod of ours.

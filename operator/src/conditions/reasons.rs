@@ -37,14 +37,10 @@ pub const RESCALING: &str = "Rescaling";
 pub const ROLLING_BACK: &str = "RollingBack";
 /// The job is being deleted.
 pub const DELETING: &str = "Deleting";
-/// New settings were told to the running job.
-pub const SETTINGS_CHANGED: &str = "SettingsChanged";
 /// A new revision shall run.
 pub const UPGRADING: &str = "Upgrading";
 /// A revision completed its first checkpoint.
 pub const STABLE: &str = "Stable";
-/// Pods of the job were created.
-pub const PODS_CREATED: &str = "PodsCreated";
 
 // Of a spec.
 
@@ -136,6 +132,8 @@ pub const NO_CHECKPOINT: &str = "NoCheckpoint";
 pub const SAVEPOINT_COMPLETED: &str = "SavepointCompleted";
 /// A savepoint was asked for.
 pub const SAVEPOINT_STARTED: &str = "SavepointStarted";
+/// The data of a savepoint could not be deleted.
+pub const DISPOSAL_FAILED: &str = "DisposalFailed";
 /// A newer savepoint took the place of one that still waited.
 pub const SAVEPOINT_SUPERSEDED: &str = "SavepointSuperseded";
 

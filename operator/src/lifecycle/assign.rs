@@ -61,6 +61,8 @@ pub(super) fn serve(draft: &mut Draft<'_>, told: &mut Told<'_>) {
         }
         let Some(leader) = members.first() else { return };
         match leader.view() {
+            // It takes nothing any more, and will be replaced or come back.
+            Some(view) if view.leaving => {}
             // It has lost, or never got, what it was told: the same again.
             Some(view) if view.assignment.is_none_or(|known| known < draft.status.assignment) && !refused_as_stale(draft, leader) => {
                 assignment.version = draft.status.assignment;
@@ -108,7 +110,6 @@ fn tell(draft: &mut Draft<'_>, told: &Told<'_>, members: &[&PodFacts], restore: 
     let mut assignment = content(told, members, restore);
     draft.status.assignment = version;
     draft.status.revision = Some(told.run.revision.clone());
-    draft.status.state_id = Some(told.run.state_id.clone());
     draft.status.assigned = Some(Assigned {
         run: told.run.clone(),
         coordinator: leader.name.clone(),

@@ -62,11 +62,13 @@ impl<'a> Draft<'a> {
         let Some(view) = self.view() else { return };
         let (state, generation) = (view.state, i64::try_from(view.generation).unwrap_or(i64::MAX));
         let stable = completed_a_checkpoint(view, self.assigned());
+        // A pod that leaves stops the job for itself only.
+        let leaves = view.leaving || self.coordinator().is_some_and(|pod| pod.deleting_since.is_some());
         let cause = view.restarts.last_cause.clone();
         let now = self.now_text();
         let Some(assigned) = &mut self.status.assigned else { return };
         if assigned.state == AssignedState::Active {
-            if matches!(state, Phase::Finished | Phase::Suspended) {
+            if state == Phase::Finished || (state == Phase::Suspended && !leaves) {
                 assigned.state = AssignedState::Stopped;
             }
         }
@@ -208,7 +210,11 @@ impl<'a> Draft<'a> {
         self.look_again(limit.saturating_sub(self.age(since)));
     }
 
+    /// Tells people, once for each reason.
     pub(super) fn event(&mut self, kind: EventKind, reason: &'static str, message: impl Into<String>) {
+        if self.events.iter().any(|event| event.reason == reason) {
+            return;
+        }
         self.events.push(EventNote { kind, reason, message: message.into() });
     }
 
@@ -236,7 +242,23 @@ impl<'a> Draft<'a> {
             let since = before.filter(|pending| pending.id == id).map_or_else(|| self.now_text(), |pending| pending.since.clone());
             Pending { id, kind: kind.to_owned(), since }
         });
+        // What runs is told first: that something cannot be created must not keep a job from healing.
+        self.actions.sort_by_key(rank);
         Decision { actions: self.actions, status: self.status, events: self.events, requeue: Some(self.requeue) }
+    }
+}
+
+/// The order of actions: first what the others rely on.
+fn rank(action: &Action) -> u8 {
+    match action {
+        Action::AddFinalizer => 0,
+        Action::WriteSavepoint { .. } => 1,
+        Action::Assign { .. } | Action::Stop { .. } | Action::Savepoint { .. } => 2,
+        Action::DeletePod { .. } | Action::DeleteConfigMap(_) | Action::DeleteSavepoint(_) => 3,
+        Action::ApplyConfigMap(_) | Action::CreateToken(_) | Action::ApplyService(_) | Action::ApplyPdb(_) => 4,
+        Action::CreateSavepoint { .. } => 5,
+        Action::CreatePod(_) => 6,
+        Action::RemoveFinalizer => 7,
     }
 }
 

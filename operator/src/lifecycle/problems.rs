@@ -11,8 +11,15 @@ pub(super) const GRACE: Duration = Duration::from_secs(60);
 
 /// Whether a problem is the revision's own: waiting for it to go away is no use.
 pub(super) fn is_of_the_revision(reason: &str) -> bool {
-    [reasons::IMAGE_PULL, reasons::CRASH_LOOP, reasons::CONTAINER_CONFIG, reasons::CONTAINER_START, reasons::OOM_KILLED, reasons::POD_SECURITY]
-        .contains(&reason)
+    [
+        reasons::IMAGE_PULL,
+        reasons::CRASH_LOOP,
+        reasons::CONTAINER_CONFIG,
+        reasons::CONTAINER_START,
+        reasons::OOM_KILLED,
+        reasons::POD_SECURITY,
+    ]
+    .contains(&reason)
 }
 
 /// What keeps a pod from being ready.
@@ -122,7 +129,13 @@ mod tests {
 
     #[test]
     fn refusals_of_the_namespace_are_told_apart() {
-        let refusal = |code, message: &str| Refusal { action: "CreatePod", object: "p".into(), code, reason: "Forbidden".into(), message: message.into() };
+        let refusal = |code, message: &str| Refusal {
+            action: "CreatePod",
+            object: "p".into(),
+            code,
+            reason: "Forbidden".into(),
+            message: message.into(),
+        };
         let quota = "pods \"p\" is forbidden: exceeded quota: tight, requested: pods=1, used: pods=2, limited: pods=2";
         let security = "pods \"p\" is forbidden: violates PodSecurity \"restricted:latest\": hostPath volumes";
         assert_eq!(of_refusal(&refusal(403, quota)).reason, reasons::QUOTA_EXCEEDED);

@@ -11,7 +11,6 @@ use rheos_api::status::Phase;
 use super::target::Plan;
 use crate::conditions::reasons;
 use crate::lifecycle::{Draft, failure, pods};
-use crate::reconcile::EventKind;
 
 /// How long the pods of a failed job stay, for their logs and their admin API.
 const FAILED_PODS: Duration = Duration::from_secs(60 * 60);
@@ -22,41 +21,48 @@ pub(super) fn stays_at_rest(draft: &mut Draft<'_>, plan: &Plan<'_>) -> bool {
         return false;
     }
     let edited = draft.observed.status.observed_generation != Some(draft.observed.job.spec_generation);
-    let other = draft.assigned().is_none_or(|assigned| assigned.run.revision != plan.run.revision || assigned.run.state_id != plan.run.state_id);
+    let other =
+        draft.assigned().is_none_or(|assigned| assigned.run.revision != plan.run.revision || assigned.run.state_id != plan.run.state_id);
     let goes_on = if draft.status.phase == Phase::Failed { edited || other } else { other };
-    if goes_on {
-        leave(draft);
+    if !goes_on {
+        return true;
     }
-    !goes_on
+    leave(draft)
 }
 
-/// Gives a job that is at rest back to what starts jobs.
-pub(super) fn leave(draft: &mut Draft<'_>) {
+/// Gives a job that is at rest back to what starts jobs. One that failed gets new pods, which read anew whatever a person
+/// has corrected beside the spec: says whether old ones have to go first.
+fn leave(draft: &mut Draft<'_>) -> bool {
     let failed = draft.status.phase == Phase::Failed;
     draft.status.finished_at = None;
     draft.status.phase = Phase::Created;
-    if let Some(assigned) = &mut draft.status.assigned
-        && assigned.state == AssignedState::Active
-    {
-        assigned.state = if failed { AssignedState::Broken } else { AssignedState::Stopped };
+    if draft.is_active() {
+        draft.set_assigned_state(if failed { AssignedState::Broken } else { AssignedState::Stopped });
     }
+    if failed {
+        pods::clear(draft, |_| false);
+        draft.progress(reasons::DEPLOYING, "the job starts again with new pods");
+    }
+    failed && !draft.observed.pods.is_empty()
 }
 
 /// Gives the job up, if its coordinator has.
 pub(super) fn fails(draft: &mut Draft<'_>) -> bool {
     let Some(failure) = draft.view().and_then(failure) else { return false };
     let reason = reasons::of_failure(&failure.kind);
-    let message = failure.to_string();
+    let message = say(failure);
     draft.status.phase = Phase::Failed;
     draft.status.finished_at = Some(draft.now_text());
     draft.status.rollout = None;
-    draft.event(EventKind::Warning, reason, message.clone());
     draft.trouble(reason, message);
     true
 }
 
 /// Keeps a job at rest: says why, and removes its pods after a while.
 pub(super) fn decide(draft: &mut Draft<'_>, plan: &Plan<'_>) {
+    if draft.status.finished_at.is_none() {
+        return;
+    }
     let ended = draft.status.finished_at.clone().unwrap_or_default();
     let stay = match draft.status.phase {
         Phase::Failed => {
@@ -77,7 +83,11 @@ pub(super) fn decide(draft: &mut Draft<'_>, plan: &Plan<'_>) {
 /// The failure stays in the condition when the pods that could tell it are gone.
 fn say_why(draft: &mut Draft<'_>) {
     match draft.view().and_then(failure) {
-        Some(failure) => draft.trouble(reasons::of_failure(&failure.kind), failure.to_string()),
+        Some(failure) => draft.trouble(reasons::of_failure(&failure.kind), say(failure)),
         None => draft.keep_trouble(),
     }
+}
+
+fn say(failure: &rheos_control_api::Failure) -> String {
+    format!("{failure}; edit the spec to start the job again")
 }

@@ -17,7 +17,7 @@ use super::draft::Note;
 use super::target::Plan;
 use crate::build::assignment::members;
 use crate::conditions::reasons;
-use crate::lifecycle::{Draft, failure, pods, problems, rest, savepoints};
+use crate::lifecycle::{Draft, failure, pods, problems, report, rest, savepoints};
 use crate::reconcile::action::Target;
 use crate::reconcile::{Action, EventKind, PodFacts};
 use crate::time;
@@ -217,12 +217,17 @@ fn begin_run(draft: &mut Draft<'_>, plan: &Plan<'_>) {
 fn is_too_old(draft: &Draft<'_>, plan: &Plan<'_>) -> bool {
     let Some(limit) = plan.settings.upgrade.max_checkpoint_age else { return false };
     let stateful = plan.settings.upgrade.mode != UpgradeMode::Stateless;
-    let last = draft.status.last_checkpoint.as_ref();
-    stateful && plan.carries_state() && last.is_some_and(|last| draft.age(&last.time) > limit)
+    stateful && plan.carries_state() && last_checkpoint(draft).is_some_and(|time| draft.age(&time) > limit)
+}
+
+/// When the newest checkpoint was complete: status fields may be a minute behind.
+fn last_checkpoint(draft: &Draft<'_>) -> Option<String> {
+    let seen = draft.view().and_then(report::last_checkpoint);
+    seen.or_else(|| draft.status.last_checkpoint.clone()).map(|last| last.time)
 }
 
 fn too_old(draft: &mut Draft<'_>, plan: &Plan<'_>) {
-    let time = draft.status.last_checkpoint.as_ref().map(|last| last.time.clone()).unwrap_or_default();
+    let time = last_checkpoint(draft).unwrap_or_default();
     let limit = plan.settings.upgrade.max_checkpoint_age.map(rheos_api::duration::display).unwrap_or_default();
     let message = format!(
         "the last checkpoint is of {time}, older than spec.upgrade.maxCheckpointAge ({limit}); the upgrade waits for a fresh one, or for a higher limit"
@@ -243,7 +248,8 @@ fn verify(draft: &mut Draft<'_>, plan: &Plan<'_>) {
     let Some(rollout) = draft.status.rollout.clone() else { return };
     let age = draft.age(&rollout.stage_since);
     let limit = plan.settings.upgrade.deadline.saturating_add(plan.settings.checkpoint.interval);
-    let failed = draft.view().and_then(failure).map(|failure| Note { reason: reasons::of_failure(&failure.kind), message: failure.to_string() });
+    let failed =
+        draft.view().and_then(failure).map(|failure| Note { reason: reasons::of_failure(&failure.kind), message: failure.to_string() });
     let stuck = worst(draft, plan).filter(|note| problems::is_of_the_revision(note.reason) && age >= problems::GRACE);
     let late = || Note { reason: reasons::DEADLINE_EXCEEDED, message: "it did not complete a checkpoint in time".to_owned() };
     let broken = failed.is_some();
@@ -302,6 +308,7 @@ fn take_back(draft: &mut Draft<'_>, plan: &Plan<'_>, why: &Note) {
         at: draft.now_text(),
     });
     draft.event(EventKind::Warning, reasons::ROLLED_BACK, format!("revision {} is taken back: {}", plan.run.revision, why.message));
+    draft.trouble.clear();
     draft.trouble(reasons::ROLLED_BACK, format!("revision {} is taken back ({}: {})", plan.run.revision, why.reason, why.message));
     draft.look_again(Duration::ZERO);
 }
@@ -324,9 +331,10 @@ pub(super) fn stop(draft: &mut Draft<'_>, since: &str, timeout: Duration) -> Sto
 fn ask(draft: &mut Draft<'_>, limit: Duration, since: &str) -> Stop {
     draft.pending(format!("stop-{}", draft.status.assignment), STOP_KIND);
     let Some(leader) = draft.coordinator() else { return Stop::Broken };
-    match leader.view().map(|view| view.state) {
-        Some(Phase::Suspended | Phase::Finished) => return Stop::Clean,
-        Some(Phase::Failed | Phase::Created) => return Stop::Broken,
+    match leader.view().map(|view| (view.state, view.assignment)) {
+        Some((Phase::Suspended | Phase::Finished, _)) => return Stop::Clean,
+        // It was never told to run, or has forgotten it.
+        Some((Phase::Failed, _) | (Phase::Created, None)) => return Stop::Broken,
         _ => {}
     }
     if draft.age(since) >= limit {
@@ -363,7 +371,10 @@ fn clear(draft: &mut Draft<'_>, plan: &Plan<'_>) {
     let running = draft.assigned().map(|assigned| assigned.run.revision.clone());
     let changes = draft.status.rollout.as_ref().is_some_and(|rollout| rollout.stage < RolloutStage::Starting);
     let settled = draft.is_running()
-        && draft.view().is_some_and(|view| i64::from(view.parallelism) == plan.run.parallelism && view.assignment == Some(draft.status.assignment));
+        && draft.assigned().is_some_and(|assigned| assigned.run == plan.run)
+        && draft
+            .view()
+            .is_some_and(|view| i64::from(view.parallelism) == plan.run.parallelism && view.assignment == Some(draft.status.assignment));
     if changes {
         pods::clear(draft, |pod| of_plan(pod) || Some(&pod.revision) == running.as_ref());
     } else if settled {

@@ -88,7 +88,8 @@ fn wanted<'a>(draft: &mut Draft<'a>, spec: &'a StreamJobSpec, job: &'a Validated
     let parallelism = i64::from(job.parallelism);
     if let Some(rejected) = &draft.status.rejected {
         if rejected.revision == revision {
-            let message = format!("revision {revision} was taken back ({}: {}); change the spec to try again", rejected.reason, rejected.message);
+            let message =
+                format!("revision {revision} was taken back ({}: {}); change the spec to try again", rejected.reason, rejected.message);
             let wish = (parallelism != rejected.parallelism).then_some(parallelism);
             draft.trouble(reasons::ROLLED_BACK, message);
             return last_good(draft, wish, Some(job));
@@ -165,7 +166,9 @@ fn refused(draft: &Draft<'_>, spec: &StreamJobSpec, job: &ValidatedJob) -> Optio
         || spec.restore.as_ref().is_some_and(|restore| restore.nonce > draft.status.restore_nonce.unwrap_or(0));
     if snapshot.job.max_parallelism != job.max_parallelism {
         let (old, new) = (snapshot.job.max_parallelism, job.max_parallelism);
-        return Some(format!("spec.maxParallelism cannot change ({old} to {new}): the state is cut into that many key groups; set it back"));
+        return Some(format!(
+            "spec.maxParallelism cannot change ({old} to {new}): the state is cut into that many key groups; set it back"
+        ));
     }
     let place = |job: &ValidatedJob| job.checkpoint.storage.as_ref().map(|storage| storage.uri.clone());
     if !anew && place(&snapshot.job) != place(job) {
@@ -207,9 +210,8 @@ fn last_good<'a>(draft: &mut Draft<'a>, parallelism: Option<i64>, settings: Opti
 /// What was under way when the spec was last good.
 fn as_before<'a>(draft: &mut Draft<'a>) -> Goal<'a> {
     let rollout = draft.status.rollout.clone();
-    let snapshot = rollout.as_ref().and_then(|rollout| {
-        draft.observed.snapshots.iter().find(|snapshot| snapshot.revision == rollout.to.revision)
-    });
+    let snapshot =
+        rollout.as_ref().and_then(|rollout| draft.observed.snapshots.iter().find(|snapshot| snapshot.revision == rollout.to.revision));
     if let (Some(rollout), Some(snapshot)) = (rollout, snapshot) {
         let fresh = draft.assigned().is_none_or(|assigned| assigned.run.state_id != rollout.to.state_id);
         let (run, kind, restore) = (rollout.to, rollout.kind, rollout.restore);

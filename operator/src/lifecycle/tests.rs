@@ -1,0 +1,6 @@
+//! A job's life in a small model of its pods and its coordinator: tables, and random histories.
+
+mod history;
+mod life;
+mod upgrades;
+mod world;
