@@ -67,7 +67,9 @@ impl<'a> Draft<'a> {
         let cause = view.restarts.last_cause.clone();
         let now = self.now_text();
         let Some(assigned) = &mut self.status.assigned else { return };
-        if assigned.state == AssignedState::Active {
+        if super::assign::is_live(state) {
+            assigned.state = AssignedState::Active;
+        } else if assigned.state == AssignedState::Active {
             if state == Phase::Finished || (state == Phase::Suspended && !leaves) {
                 assigned.state = AssignedState::Stopped;
             }

@@ -97,7 +97,7 @@ fn prepare(draft: &mut Draft<'_>, plan: &Plan<'_>) {
     if plan.kind != RolloutKind::RollBack {
         heal_old(draft, plan);
     }
-    if pods::ready(draft.observed, &plan.run.revision, count).is_none() {
+    if pods::ready(draft.observed, &plan.run.revision, count).is_none() || draft.has_acted() {
         wait_for_pods(draft, plan);
     } else if !draft.is_active() {
         begin_run(draft, plan);
