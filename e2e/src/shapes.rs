@@ -1,19 +1,6 @@
 //! [pure] The jobs that the tests run: one for each shape of state, over the same Nexmark events.
 
-/// The Nexmark table as Flink's script declares it, with the source's options filled in.
-const SOURCE: &str = "
-CREATE TABLE nexmark (
-  event_type INT,
-  person ROW<id BIGINT, name VARCHAR, emailAddress VARCHAR, creditCard VARCHAR, city VARCHAR, state VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
-  auction ROW<id BIGINT, itemName VARCHAR, description VARCHAR, initialBid BIGINT, reserve BIGINT, `dateTime` TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra VARCHAR>,
-  bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, `dateTime` TIMESTAMP(3), extra VARCHAR>,
-  `dateTime` AS CASE WHEN event_type = 0 THEN person.`dateTime` WHEN event_type = 1 THEN auction.`dateTime` ELSE bid.`dateTime` END,
-  WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
-) WITH ('connector' = 'nexmark', $OPTIONS);
-CREATE VIEW bid AS SELECT bid.auction, bid.bidder, bid.price, bid.channel, bid.url, `dateTime`, bid.extra FROM nexmark WHERE event_type = 2;
-CREATE VIEW person AS SELECT person.id, person.name, person.city, person.state, `dateTime` FROM nexmark WHERE event_type = 0;
-CREATE VIEW auction AS SELECT auction.id, auction.initialBid, auction.seller, auction.category, `dateTime` FROM nexmark WHERE event_type = 1;
-";
+use crate::nexmark;
 
 /// One job.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +86,9 @@ const UNION_VIEW: &str = "CREATE VIEW things AS
     UNION ALL SELECT MOD(id, 50), 'person', `dateTime` FROM person
     UNION ALL SELECT MOD(id, 50), 'auction', `dateTime` FROM auction;\n";
 
+/// Events a second of event time.
+const EVENTS_RATE: u64 = 10_000;
+
 /// How much a job reads and how it runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -130,11 +120,8 @@ impl Shape {
 
     /// The SQL.
     pub fn sql(&self, settings: &Settings) -> String {
-        let mut options = format!("'next-event.rate' = '10000', 'events.num' = '{}'", settings.events);
-        if let Some(pace) = settings.events_per_second {
-            options.push_str(&format!(", 'rows-per-second' = '{pace}'"));
-        }
-        let mut sql = SOURCE.replace("$OPTIONS", &options);
+        let pace = settings.events_per_second.map(|pace| format!(", 'rows-per-second' = '{pace}'")).unwrap_or_default();
+        let mut sql = nexmark::tables(EVENTS_RATE, settings.events, &pace);
         if self.name == "union" {
             sql.push_str(UNION_VIEW);
         }

@@ -1,6 +1,6 @@
 //! [io] How long a failure and a rescale last, what a checkpoint of much state costs, what an idle job costs.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::table::{Table, amount, percentile};
 use crate::shapes::{Settings, Shape, manifest};
@@ -29,6 +29,10 @@ pub async fn run(wanted: &[String], print: &mut dyn FnMut(String)) {
             print(line);
         }
     }
+}
+
+fn wall_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 fn line(what: &str, figure: String) -> String {
@@ -69,20 +73,20 @@ async fn rescale() -> String {
     let settings = Settings { events: 100_000_000, events_per_second: Some(50_000), ..Settings::default() };
     let job = Job::new(&Shape::named("tumble").expect("a shape").manifest(&settings));
     let mut figures = Vec::new();
-    let mut stopped: Option<Instant> = None;
+    let mut stopped: Option<i64> = None;
     for round in 0..=ROUNDS {
         let parallelism = ["1", "2", "3"][round % 3];
         let mut run = job.start_with(&["--parallelism", parallelism], &[]);
         let client = run.client().await;
-        run.until_job(&client, "rows", |job| job.rows.read > 0 && job.workers.iter().all(|worker| worker.running)).await;
-        figures.extend(stopped.map(|since| since.elapsed().as_secs_f64() * 1e3));
+        let view = run.until_job(&client, "rows", |job| job.flowing_since.is_some()).await;
+        figures.extend(stopped.zip(view.flowing_since).map(|(asked, flowing)| (flowing - asked) as f64));
         run.until_job(&client, "a checkpoint", |job| job.checkpoints.completed > 0).await;
-        stopped = Some(Instant::now());
+        stopped = Some(wall_millis());
         client.stop().await.expect("a stop is taken");
         assert_eq!(run.wait().await, 0, "{}", run.log());
     }
     line(
-        "rescale: stop asked to first row seen by a client (two runs of the command), small state",
+        "rescale: stop asked to first row, small state, both runs of the command and their start within",
         format!("p50 {:.0} ms, max {:.0} ms of {}", percentile(&figures, 0.5), percentile(&figures, 1.0), figures.len()),
     )
 }
@@ -127,7 +131,7 @@ async fn large_state() -> Vec<String> {
     let columns = "id BIGINT, a BIGINT, b BIGINT";
     let fields = "'fields.a.kind' = 'random', 'fields.a.min' = '0', 'fields.a.max' = '1000000', 'fields.b.kind' = 'random', 'fields.b.min' = '0', 'fields.b.max' = '1000'";
     let sql = format!(
-        "CREATE TABLE fill ({columns}) WITH ('connector' = 'datagen', 'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '{}', {fields});
+        "CREATE TABLE fill ({columns}) WITH ('connector' = 'datagen', 'rows-per-second' = '1000000', 'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '{}', {fields});
         CREATE TABLE touch ({columns}) WITH ('connector' = 'datagen', 'rows-per-second' = '{PACE}', 'fields.id.kind' = 'random', 'fields.id.min' = '0', 'fields.id.max' = '{}', {fields});
         CREATE TABLE out (id BIGINT, n BIGINT, sa BIGINT, mi BIGINT, ma BIGINT, av BIGINT, sb BIGINT, mib BIGINT, mab BIGINT, avb BIGINT) WITH ('connector' = 'blackhole');
         CREATE VIEW both_tables AS SELECT * FROM fill UNION ALL SELECT * FROM touch;
@@ -142,7 +146,10 @@ async fn large_state() -> Vec<String> {
     let full = run.until_job(&client, "full state", |job| keys(job) >= KEYS).await;
     let settled = full.checkpoints.completed + 2;
     run.until_job(&client, "the load written", |job| job.checkpoints.completed >= settled).await;
-    let view = run.until_job(&client, "measured checkpoints", |job| job.checkpoints.completed >= settled + 4).await;
+    let mut view = full;
+    for measured in 1..=4 {
+        view = run.until_job(&client, "a measured checkpoint", |job| job.checkpoints.completed >= settled + measured).await;
+    }
     let newest: Vec<_> = view.checkpoints.history.iter().rev().take(4).collect();
     let durations: Vec<f64> = newest.iter().map(|checkpoint| checkpoint.duration_ms).collect();
     let bytes: Vec<f64> = newest.iter().map(|checkpoint| checkpoint.bytes as f64).collect();

@@ -9,14 +9,12 @@
 //! | `throttle.rows-per-second` | none | each subtask takes at most so many rows a second, by blocking: a slow sink for tests |
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use rheos_dataflow::error::Result;
 use rheos_dataflow::graph::SinkSpec;
-use rheos_dataflow::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use rheos_dataflow::sink::{Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::time::Epoch;
 
 use crate::options::{Options, Problems};
@@ -54,10 +52,6 @@ impl Sink for BlackholeSink {
     fn writer(&self, _context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         let throttle = self.config.rows_per_second.map(|rows_per_second| Throttle { rows_per_second, free_at: Instant::now() });
         Ok(Box::new(Writer { rows: 0, throttle }))
-    }
-
-    fn commit(&self, _permit: &CommitPermit, _committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
-        Box::pin(async { Ok(()) })
     }
 
     fn accepts_changelog(&self) -> bool {

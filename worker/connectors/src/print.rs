@@ -13,15 +13,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::future::Future;
-use std::pin::Pin;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt8Type;
 use rheos_dataflow::changelog::RowKind;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::graph::SinkSpec;
-use rheos_dataflow::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use rheos_dataflow::sink::{Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::time::Epoch;
 
 use crate::environment::{Environment, PrintStream, PrintTarget};
@@ -71,10 +69,6 @@ impl Sink for PrintSink {
         let prefix = if parts.is_empty() { String::new() } else { format!("{}> ", parts.join(":")) };
         let target = PrintTarget::clone(&self.target);
         Ok(Box::new(Writer { prefix, config: self.config.clone(), target, lines: String::new(), rows: 0 }))
-    }
-
-    fn commit(&self, _permit: &CommitPermit, _committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
-        Box::pin(async { Ok(()) })
     }
 
     fn accepts_changelog(&self) -> bool {

@@ -63,13 +63,28 @@ pub fn check(graph: &DataflowGraph, delivery: Delivery) -> Vec<DataflowError> {
 
 fn check_node(node: &Node, delivery: Delivery) -> Problems {
     match &node.spec {
-        OperatorSpec::Source(spec) => source_config(spec).err().unwrap_or_default(),
+        OperatorSpec::Source(spec) => match source_config(spec) {
+            Err(problems) => problems,
+            Ok(_) => check_source(spec, delivery),
+        },
         OperatorSpec::Sink(spec) => match sink_config(spec) {
             Err(problems) => problems,
             Ok(config) => check_sink(spec, &config, delivery),
         },
         _ => Problems::new(),
     }
+}
+
+fn check_source(spec: &SourceSpec, delivery: Delivery) -> Problems {
+    let mut options = Options::new(&spec.table, &spec.options);
+    if delivery == Delivery::AtMostOnce {
+        options.problem(
+            "spec.delivery is AtMostOnce, and this connector cannot go on from the newest row after a failure: it would \
+             repeat rows; use ExactlyOnce or AtLeastOnce",
+        );
+    }
+    options.known_all();
+    options.finish().err().unwrap_or_default()
 }
 
 fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Problems {

@@ -23,6 +23,9 @@ pub struct JobView {
     pub stopping: bool,
     /// The generation that runs, or the one that is being started.
     pub generation: u64,
+    /// When the first row of this generation had gone through, ms since 1970.
+    #[serde(default)]
+    pub flowing_since: Option<i64>,
     /// Newest epoch that every worker has closed.
     pub epoch: u64,
     /// Workers.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use rheos_dataflow::snapshot::TableImport;
 use rheos_dataflow::aggregate::{Accumulators, Input};
 use rheos_dataflow::graph::{AggregateCall, AggregateFunction};
 use rheos_dataflow::hash::hash_columns;
@@ -128,7 +129,7 @@ fn main() {
     println!("encode: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
     measure("import 1 M keys", rows, || {
         let mut restored = Accumulators::new(&[DataType::Int64], &count, Input::Insert, SUBTASK).unwrap();
-        restored.import(&stored).unwrap();
+        restored.import(TableImport::of_tables(&stored)).unwrap();
         assert_eq!(restored.len(), rows);
     });
 }

@@ -31,7 +31,7 @@ use self::values::ValueSet;
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::AggregateCall;
 use crate::key_group::Subtask;
-use crate::snapshot::TableExport;
+use crate::snapshot::{TableExport, TableImport};
 use crate::state::rows::{Layout, Rows};
 use crate::state::{KeyedTable, Slot};
 
@@ -290,11 +290,11 @@ impl Accumulators {
     /// Loads what was exported (see [`crate::snapshot::OperatorImport::tables`]); into empty accumulators.
     ///
     /// Errors: batches of another plan.
-    pub fn import(&mut self, tables: &BTreeMap<String, Vec<RecordBatch>>) -> Result<()> {
-        let batches = |name: &str| tables.get(name).map_or(&[][..], Vec::as_slice);
-        self.groups.import(batches(GROUPS_TABLE))?;
+    pub fn import(&mut self, mut tables: BTreeMap<String, TableImport>) -> Result<()> {
+        let mut rows = |name: &str| tables.remove(name).unwrap_or_default();
+        self.groups.import(rows(GROUPS_TABLE))?;
         for (i, set) in self.sets.iter_mut().enumerate() {
-            set.import(&mut self.groups, batches(&format!("values{i}")))?;
+            set.import(&mut self.groups, rows(&format!("values{i}")))?;
         }
         Ok(())
     }

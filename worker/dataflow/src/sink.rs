@@ -64,8 +64,11 @@ pub trait Sink: Send + Sync {
     fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>>;
 
     /// Makes staged output visible. **Idempotent**: it is called again after a crash with committables that may
-    /// already be committed. Called only with a permit. Runs on an I/O thread.
-    fn commit(&self, permit: &CommitPermit, committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+    /// already be committed. Called only with a permit. Runs on an I/O thread. A sink without transactions has nothing
+    /// to do.
+    fn commit(&self, _permit: &CommitPermit, _committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Whether rows that update earlier rows can be written (`print`, upsert sinks).
     fn accepts_changelog(&self) -> bool;

@@ -63,9 +63,58 @@ pub trait TableExport: Send {
 pub struct OperatorImport {
     /// The facts of every subtask of the operator at the checkpoint, in no meaning order.
     pub facts: Vec<BTreeMap<String, serde_json::Value>>,
-    /// State batches by table, oldest first. They may hold rows of key groups that this subtask does not own: skip
-    /// them by [`GROUP_COLUMN`].
-    pub tables: BTreeMap<String, Vec<RecordBatch>>,
+    /// The rows by table.
+    pub tables: BTreeMap<String, TableImport>,
+}
+
+/// The rows of a table, in state batches, oldest first; read and decoded while they are taken. They may be of key
+/// groups that the subtask does not own: skip them by [`GROUP_COLUMN`].
+pub struct TableImport {
+    rows: usize,
+    batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send>,
+}
+
+impl TableImport {
+    /// `rows` is how many there are, about: what to make room for.
+    pub fn new(rows: usize, batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static) -> Self {
+        Self { rows, batches: Box::new(batches) }
+    }
+
+    /// Tables that are in memory already.
+    pub fn of_tables(tables: &BTreeMap<String, Vec<RecordBatch>>) -> BTreeMap<String, Self> {
+        tables.iter().map(|(name, batches)| (name.clone(), batches.clone().into())).collect()
+    }
+
+    /// About how many rows there are in all.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+impl Default for TableImport {
+    fn default() -> Self {
+        Self::new(0, std::iter::empty())
+    }
+}
+
+impl From<Vec<RecordBatch>> for TableImport {
+    fn from(batches: Vec<RecordBatch>) -> Self {
+        Self::new(batches.iter().map(RecordBatch::num_rows).sum(), batches.into_iter().map(Ok))
+    }
+}
+
+impl Iterator for TableImport {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batches.next()
+    }
+}
+
+impl std::fmt::Debug for TableImport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableImport").field("rows", &self.rows).finish_non_exhaustive()
+    }
 }
 
 /// Progress of one split of a source, in the checkpoint.

@@ -1,26 +1,34 @@
 //! [io] From the generation's start record to what each worker imports.
 //!
-//! The record and its manifest are read first: they decide what may run at all. State is read after that, while the
-//! process connects to its peers and builds its dataflow; each worker decodes its own on its own thread.
+//! The record and its manifest are read first: they decide what may run at all. State is read after that, a few files
+//! ahead, while the process connects to its peers and each worker loads what has come on its own thread: memory holds
+//! the state once, and a little more.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use futures::future::try_join_all;
+use arrow::array::RecordBatch;
+use futures::{StreamExt, stream};
 use rheos_checkpoint::CommitPermit;
-use rheos_checkpoint::manifest::Manifest;
+use rheos_checkpoint::manifest::{Manifest, StateFile};
 use rheos_checkpoint::workflow::{Publisher, RestorePoint};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::key_group::Subtask;
-use rheos_dataflow::snapshot::restore::{self, FileRead};
+use rheos_dataflow::snapshot::TableImport;
+use rheos_dataflow::snapshot::restore::{self, TableRead};
 use rheos_dataflow::stage::StageImport;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::failure::of_store;
 use super::prepare::Prepared;
 use super::wire::Start;
+
+/// Files of a table that are read at the same time (each about [`rheos_checkpoint::state_file::TARGET_FILE_BYTES`]).
+const FILES_AHEAD: usize = 3;
+/// Files of a table that wait to be loaded.
+const FILES_READY: usize = 2;
 
 /// Where a generation begins.
 pub(super) struct Point {
@@ -48,29 +56,15 @@ pub(super) async fn point(prepared: &Prepared, start: &Start) -> Result<Point> {
 
 /// What `Job::imports` is.
 type Imports = Arc<dyn Fn(u32) -> Result<Vec<StageImport>> + Send + Sync>;
-/// One worker's state as it lies in the store, by stage.
-type Raw = Vec<Vec<(FileRead, Vec<Bytes>)>>;
 
-/// Begins to read the state of `workers`; the function waits for a worker's part and decodes it.
+/// Begins to read the state of `workers`; the function gives a worker its part, which comes while it is taken.
 pub(super) fn imports(prepared: &Arc<Prepared>, runtime: &Handle, workers: Range<usize>, manifest: Option<Arc<Manifest>>) -> Imports {
     let Some(manifest) = manifest else { return Arc::new(|_| Ok(Vec::new())) };
-    let mut coming = BTreeMap::new();
-    for worker in workers {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        coming.insert(worker as u32, receiver);
-        let (prepared, manifest) = (Arc::clone(prepared), Arc::clone(&manifest));
-        runtime.spawn(async move {
-            let _ = sender.send(read(&prepared, worker as u32, &manifest).await);
-        });
-    }
-    let coming = Mutex::new(coming);
-    let prepared = Arc::clone(prepared);
+    let begin = |worker| (worker as u32, begin(prepared, runtime, worker as u32, &manifest));
+    let begun = Mutex::new(workers.map(begin).collect::<BTreeMap<_, _>>());
     Arc::new(move |worker| {
         let lost = || DataflowError::new("restore", ErrorKind::Bug, format!("the state of worker {worker} was not read"));
-        let receiver = coming.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker).ok_or_else(lost)?;
-        let raw: Raw = receiver.recv().map_err(|_| lost())??;
-        let groups = subtask(&prepared, worker).key_groups();
-        raw.into_iter().enumerate().map(|(stage, files)| restore::import(&prepared.plan, stage, &groups, &manifest, files)).collect()
+        begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker).ok_or_else(lost)?
     })
 }
 
@@ -78,14 +72,75 @@ pub(super) fn subtask(prepared: &Prepared, worker: u32) -> Subtask {
     Subtask { index: worker, workers: prepared.job.parallelism, groups: prepared.job.max_parallelism }
 }
 
-async fn read(prepared: &Prepared, worker: u32, manifest: &Manifest) -> Result<Raw> {
+/// Begins to read one worker's state.
+fn begin(prepared: &Arc<Prepared>, runtime: &Handle, worker: u32, manifest: &Manifest) -> Result<Vec<StageImport>> {
     let groups = subtask(prepared, worker).key_groups();
-    let stages = (0..prepared.plan.stages.len()).map(|stage| {
-        let files = restore::reads(&prepared.plan, stage, &groups, manifest).into_iter().map(|file| async {
-            let blocks = prepared.protocol.read_state(&file.file).await.map_err(|e| of_store(&e))?;
-            Ok::<_, DataflowError>((file, blocks))
+    let stage = |stage| {
+        let tables = restore::reads(&prepared.plan, stage, &groups, manifest).into_iter().map(|read| {
+            let (operator, table, rows) = (read.operator.clone(), read.table.clone(), read.rows());
+            let (sender, coming) = mpsc::channel(FILES_READY);
+            runtime.spawn(send_table(Arc::clone(prepared), read, groups.clone(), sender));
+            (operator, table, TableImport::new(rows, Coming { files: Some(coming), batches: Vec::new().into_iter() }))
         });
-        try_join_all(files)
-    });
-    try_join_all(stages).await
+        restore::import(&prepared.plan, stage, manifest, tables)
+    };
+    (0..prepared.plan.stages.len()).map(stage).collect()
+}
+
+/// A part of a table on its way.
+enum Part {
+    Rows(Vec<RecordBatch>),
+    /// The table is whole: a reader that died must not look like the end.
+    End,
+}
+
+/// Reads a table's files, some ahead, and sends their rows in order.
+async fn send_table(prepared: Arc<Prepared>, read: TableRead, groups: Range<u32>, sender: mpsc::Sender<Result<Part>>) {
+    let TableRead { operator, files, .. } = read;
+    let open = |file: StateFile| {
+        let prepared = Arc::clone(&prepared);
+        async move {
+            let blocks = prepared.protocol.read_state(&file).await.map_err(|e| of_store(&e));
+            (file, blocks)
+        }
+    };
+    let mut reading = stream::iter(files).map(open).buffered(FILES_AHEAD);
+    while let Some((file, blocks)) = reading.next().await {
+        let rows = blocks.and_then(|blocks| restore::decode(&operator, &file, blocks, &groups));
+        let failed = rows.is_err();
+        if sender.send(rows.map(Part::Rows)).await.is_err() || failed {
+            return;
+        }
+    }
+    let _ = sender.send(Ok(Part::End)).await;
+}
+
+/// A table's rows as they come; for a thread that may wait.
+struct Coming {
+    files: Option<mpsc::Receiver<Result<Part>>>,
+    batches: std::vec::IntoIter<RecordBatch>,
+}
+
+impl Iterator for Coming {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(batch) = self.batches.next() {
+                return Some(Ok(batch));
+            }
+            match self.files.as_mut()?.blocking_recv() {
+                Some(Ok(Part::Rows(batches))) => self.batches = batches.into_iter(),
+                Some(Ok(Part::End)) => self.files = None,
+                Some(Err(error)) => {
+                    self.files = None;
+                    return Some(Err(error));
+                }
+                None => {
+                    self.files = None;
+                    return Some(Err(DataflowError::new("restore", ErrorKind::Bug, "the reader of a table ended before the table")));
+                }
+            }
+        }
+    }
 }

@@ -139,6 +139,7 @@ impl View {
         self.stats.clear();
         self.change(|job| {
             job.generation = generation;
+            job.flowing_since = None;
             job.workers = workers;
         });
     }
@@ -205,7 +206,10 @@ impl View {
                 job.checkpoints.failed += 1;
                 job.checkpoints.last_failure = Some(format!("epoch {epoch}: {reason}"));
             }),
-            Report::FirstRow | Report::Pong { .. } | Report::Ended { .. } | Report::Failed { .. } => {}
+            Report::FirstRow => self.change(|job| {
+                job.flowing_since.get_or_insert(wall);
+            }),
+            Report::Pong { .. } | Report::Ended { .. } | Report::Failed { .. } => {}
         }
     }
 
@@ -361,6 +365,16 @@ mod tests {
         assert_eq!(view.job.version, 2);
         view.change(|job| job.stopping = false);
         assert_eq!(view.job.version, 2);
+    }
+
+    #[test]
+    fn rows_flow_since_the_first_engine_says_so() {
+        let mut view = View::new(JobView::default());
+        view.report(1, &Report::FirstRow, NOW, 70);
+        view.report(0, &Report::FirstRow, NOW, 80);
+        assert_eq!(view.job.flowing_since, Some(70));
+        view.launched(2, Vec::new());
+        assert_eq!(view.job.flowing_since, None);
     }
 
     #[test]

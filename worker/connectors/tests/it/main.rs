@@ -107,6 +107,13 @@ fn a_change_log_into_a_sink_that_only_appends_is_refused() {
 }
 
 #[test]
+fn a_promise_that_no_source_keeps_is_refused() {
+    let found = problems(source(&[("connector", "datagen")]), Delivery::AtMostOnce);
+    assert!(found[0].contains("AtMostOnce, and this connector cannot go on from the newest row"), "{found:?}");
+    assert_eq!(problems(source(&[("connector", "datagen")]), Delivery::AtLeastOnce), [""; 0]);
+}
+
+#[test]
 fn all_problems_of_all_tables_are_found_at_once() {
     let nodes = vec![
         source(&[("connector", "datagen"), ("rows-per-second", "many"), ("fields.m.min", "1")]),

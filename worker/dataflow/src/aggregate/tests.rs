@@ -319,7 +319,7 @@ proptest! {
                     pending.extend(workers.iter_mut().flat_map(|one| one.export(&(0..0))));
                     encode(&mut pending, &mut stored);
                     workers = (0..count).map(|index| new_distinct(index, count)).collect();
-                    workers.iter_mut().for_each(|one| one.import(&stored).unwrap());
+                    workers.iter_mut().for_each(|one| one.import(TableImport::of_tables(&stored)).unwrap());
                 }
             }
             let mut there = Results::new();

@@ -24,8 +24,9 @@ use super::steps::{PRESENT, add, add_double, add_float, double_at, set_double};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::hash::{hash_columns, hash_keys};
 use crate::key_group::Subtask;
-use crate::snapshot::TableExport;
-use crate::state::import::{bad, check, owned, write};
+use crate::snapshot::codec::of_groups;
+use crate::snapshot::{TableExport, TableImport};
+use crate::state::import::{bad, check, write};
 use crate::state::keys::{Keys, Kind, Words};
 use crate::state::rows::{Layout, ValueSpec};
 use crate::state::{KeyedTable, NO_SLOT, Slot};
@@ -378,12 +379,13 @@ impl ValueSet {
     }
 
     /// Loads exported batches; the groups are loaded already.
-    pub(crate) fn import(&mut self, groups: &mut KeyedTable, batches: &[RecordBatch]) -> Result<()> {
+    pub(crate) fn import(&mut self, groups: &mut KeyedTable, rows: TableImport) -> Result<()> {
         let range = self.table.subtask.key_groups();
         let keys = groups.layout.keys.len();
         let persisted = self.table.layout.persisted;
-        for batch in batches {
-            let batch = owned(batch, &range)?;
+        self.table.reserve(rows.rows());
+        for batch in rows {
+            let batch = of_groups(&batch?, &range)?;
             check(&batch, 3 + keys + persisted)?;
             let deleted = batch.column(1).as_boolean();
             if deleted.true_count() == 0 {
@@ -416,7 +418,6 @@ impl ValueSet {
         if values.data_type() != &self.plan.argument_type {
             return Err(bad(&format!("values are {}, the plan has {}", values.data_type(), self.plan.argument_type)));
         }
-        self.table.reserve(batch.num_rows());
         let slots = self.find_or_insert(&found, Words::new(values)?)?;
         if deleted {
             slots.into_iter().for_each(|slot| self.table.remove(slot));

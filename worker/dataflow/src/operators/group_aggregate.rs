@@ -213,7 +213,7 @@ impl Operator for GroupAggregate {
     }
 
     fn restore(&mut self, import: OperatorImport) -> Result<()> {
-        self.groups.import(&import.tables)
+        self.groups.import(import.tables)
     }
 
     fn stats(&self) -> OperatorStats {

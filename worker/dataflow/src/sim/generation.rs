@@ -45,12 +45,16 @@ pub(super) async fn start(protocol: Protocol, plan: Arc<ExecutionPlan>, workers:
         for stage in 0..plan.stages.len() {
             for index in 0..workers {
                 let groups = Subtask { index, workers, groups: GROUPS }.key_groups();
-                let mut files = Vec::new();
+                let mut tables = Vec::new();
                 for read in restore::reads(&plan, stage, &groups, manifest) {
-                    let blocks = protocol.read_state(&read.file).await.map_err(|e| store_error(&e))?;
-                    files.push((read, blocks));
+                    let mut rows = Vec::new();
+                    for file in &read.files {
+                        let blocks = protocol.read_state(file).await.map_err(|e| store_error(&e))?;
+                        rows.extend(restore::decode(&read.operator, file, blocks, &groups)?);
+                    }
+                    tables.push((read.operator, read.table, rows.into()));
                 }
-                imports.push(restore::import(&plan, stage, &groups, manifest, files)?);
+                imports.push(restore::import(&plan, stage, manifest, tables)?);
             }
         }
     }

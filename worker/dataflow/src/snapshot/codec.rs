@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, UInt16Type};
-use arrow::ipc::reader::StreamReader;
+use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use rheos_checkpoint::manifest::Block;
 
@@ -68,27 +68,41 @@ pub fn encode(batches: &[RecordBatch]) -> Result<Vec<EncodedBlock>> {
 }
 
 /// The rows of a block whose checksum holds, without those of key groups outside of `groups` or of the block's own
-/// (narrowed) range.
+/// (narrowed) range. Columns lie where `bytes` has them: nothing is copied when that is aligned.
 ///
 /// # Errors
 /// [`ErrorKind::State`] when the bytes are no such rows.
-pub fn decode(block: &Block, bytes: &[u8], groups: &Range<u32>) -> Result<Vec<RecordBatch>> {
+pub fn decode(block: &Block, mut bytes: Buffer, groups: &Range<u32>) -> Result<Vec<RecordBatch>> {
     let wanted = groups.start.max(u32::from(block.first_group))..groups.end.min(u32::from(block.last_group) + 1);
-    let reader = StreamReader::try_new(bytes, None).map_err(bad)?;
+    let mut decoder = StreamDecoder::new();
     let (mut batches, mut rows) = (Vec::new(), 0);
-    for batch in reader {
-        let batch = batch.map_err(bad)?;
+    while !bytes.is_empty() {
+        let Some(batch) = decoder.decode(&mut bytes).map_err(bad)? else { continue };
         rows += batch.num_rows() as u64;
-        let mask: BooleanArray = groups_of(&batch)?.iter().map(|group| Some(wanted.contains(&u32::from(*group)))).collect();
-        let kept = if mask.true_count() == batch.num_rows() { batch } else { filter_record_batch(&batch, &mask)? };
+        let kept = of_groups(&batch, &wanted)?;
         if kept.num_rows() > 0 {
             batches.push(kept);
         }
     }
+    decoder.finish().map_err(bad)?;
     if rows != block.rows {
         return Err(bad(format!("a block of {} rows holds {rows}", block.rows)));
     }
     Ok(batches)
+}
+
+/// The rows of a state batch, which is sorted by key group, that belong to `groups`.
+///
+/// # Errors
+/// [`ErrorKind::State`] when it has no key groups or is not sorted by them.
+pub(crate) fn of_groups(batch: &RecordBatch, groups: &Range<u32>) -> Result<RecordBatch> {
+    let rows = groups_of(batch)?;
+    if !rows.is_sorted() {
+        return Err(bad("state rows are not sorted by key group"));
+    }
+    let from = rows.partition_point(|group| u32::from(*group) < groups.start);
+    let to = rows.partition_point(|group| u32::from(*group) < groups.end);
+    Ok(batch.slice(from, to.saturating_sub(from)))
 }
 
 /// Runs of rows of consecutive groups, still unencoded.

@@ -3,23 +3,34 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use rheos_checkpoint::manifest::{Manifest, StateFile};
 
-use super::{OperatorImport, SplitState, codec};
+use super::{OperatorImport, SplitState, TableImport, codec};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::{DataflowGraph, OperatorId};
 use crate::plan::{ExecutionPlan, StageIndex};
 use crate::stage::StageImport;
 
-/// A file to read for a restore.
+/// A table to read for a restore.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FileRead {
+pub struct TableRead {
     /// Whose state it is.
     pub operator: OperatorId,
-    /// Its table.
+    /// The table.
     pub table: String,
-    /// The file, with the blocks to read.
-    pub file: StateFile,
+    /// Its files, oldest first, with the blocks to read.
+    pub files: Vec<StateFile>,
+}
+
+impl TableRead {
+    /// About how many rows it has.
+    pub fn rows(&self) -> usize {
+        let blocks = self.files.iter().flat_map(|file| &file.blocks);
+        // A row has a key group, so a false number cannot ask for much more memory than the file takes.
+        blocks.map(|block| block.rows.min(block.length / 2) as usize).sum()
+    }
 }
 
 /// Checks that a manifest can be restored into a graph.
@@ -58,34 +69,52 @@ pub fn check(graph: &DataflowGraph, groups: u32, manifest: &Manifest, allow_non_
     Ok(())
 }
 
-/// What a stage has to read on the subtask that owns `groups`: by table in the order to import it.
-pub fn reads(plan: &ExecutionPlan, stage: StageIndex, groups: &Range<u32>, manifest: &Manifest) -> Vec<FileRead> {
+/// What a stage has to read on the subtask that owns `groups`.
+pub fn reads(plan: &ExecutionPlan, stage: StageIndex, groups: &Range<u32>, manifest: &Manifest) -> Vec<TableRead> {
     let mut reads = Vec::new();
     for operator in operators_of(plan, stage) {
         let Some(state) = manifest.operators.get(&operator.0) else { continue };
         for (table, files) in &state.tables {
-            for file in files {
-                let mut file = file.clone();
+            let mut files = files.clone();
+            for file in &mut files {
                 file.blocks.retain(|b| u32::from(b.first_group) < groups.end && u32::from(b.last_group) >= groups.start);
-                if !file.blocks.is_empty() {
-                    reads.push(FileRead { operator: operator.clone(), table: table.clone(), file });
-                }
+            }
+            files.retain(|file| !file.blocks.is_empty());
+            if !files.is_empty() {
+                reads.push(TableRead { operator: operator.clone(), table: table.clone(), files });
             }
         }
     }
     reads
 }
 
-/// Puts a stage's import together from what [`reads`] named, in the same order, each with the bytes of its blocks.
+/// The rows of one file of `operator`, from the bytes of its blocks.
 ///
 /// # Errors
 /// [`ErrorKind::State`] when bytes are not what was written; the message names the file.
-pub fn import<B: AsRef<[u8]>>(
+pub fn decode(
+    operator: &OperatorId,
+    file: &StateFile,
+    blocks: impl IntoIterator<Item = impl Into<Buffer>>,
+    groups: &Range<u32>,
+) -> Result<Vec<RecordBatch>> {
+    let mut rows = Vec::new();
+    for (block, bytes) in file.blocks.iter().zip(blocks) {
+        let batches = codec::decode(block, bytes.into(), groups);
+        rows.extend(batches.map_err(|e| DataflowError::new(format!("{operator} ({})", file.path), e.kind, e.message))?);
+    }
+    Ok(rows)
+}
+
+/// Puts a stage's import together from what [`reads`] named.
+///
+/// # Errors
+/// As for [`splits`].
+pub fn import(
     plan: &ExecutionPlan,
     stage: StageIndex,
-    groups: &Range<u32>,
     manifest: &Manifest,
-    files: impl IntoIterator<Item = (FileRead, Vec<B>)>,
+    tables: impl IntoIterator<Item = (OperatorId, String, TableImport)>,
 ) -> Result<StageImport> {
     let mut import = StageImport { splits: splits(manifest)?, ..StageImport::default() };
     for id in operators_of(plan, stage) {
@@ -93,12 +122,8 @@ pub fn import<B: AsRef<[u8]>>(
             import.operators.insert(id, OperatorImport { facts: state.facts.clone(), tables: BTreeMap::new() });
         }
     }
-    for (read, blocks) in files {
-        let table = import.operators.entry(read.operator.clone()).or_default().tables.entry(read.table).or_default();
-        for (block, bytes) in read.file.blocks.iter().zip(blocks) {
-            let rows = codec::decode(block, bytes.as_ref(), groups);
-            table.extend(rows.map_err(|e| DataflowError::new(format!("{} ({})", read.operator, read.file.path), e.kind, e.message))?);
-        }
+    for (operator, table, rows) in tables {
+        import.operators.entry(operator).or_default().tables.insert(table, rows);
     }
     Ok(import)
 }

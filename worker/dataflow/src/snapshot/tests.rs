@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt16Array};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{Int64Type, UInt16Type};
 use proptest::prelude::*;
 use rheos_checkpoint::manifest::{Block, StateFile};
@@ -78,7 +79,7 @@ fn a_block_ends_with_a_key_group_once_it_is_full() {
     }
     let mut state = BTreeMap::new();
     for block in &blocks {
-        replay(&mut state, &codec::decode(&placed(block), &block.bytes, &(50..150)).unwrap());
+        replay(&mut state, &codec::decode(&placed(block), Buffer::from(block.bytes.clone()), &(50..150)).unwrap());
     }
     assert_eq!(state.len(), 100_000);
     assert!(state.keys().all(|(group, _)| (50..150).contains(group)));
@@ -169,7 +170,7 @@ proptest! {
                 for file in ledger.live().get(&operator).and_then(|tables| tables.get("t")).into_iter().flatten() {
                     for block in &file.blocks {
                         let bytes = &store[&file.path][block.offset as usize..][..block.length as usize];
-                        replay(&mut restored, &codec::decode(block, bytes, &groups).unwrap());
+                        replay(&mut restored, &codec::decode(block, Buffer::from(bytes), &groups).unwrap());
                     }
                 }
                 let expected: BTreeMap<_, _> =

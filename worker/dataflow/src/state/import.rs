@@ -1,56 +1,41 @@
 //! [pure] Loading exported batches into a table.
 
-use std::ops::Range;
-
-use arrow::array::{Array, AsArray, RecordBatch, UInt16Array};
-use arrow::datatypes::UInt16Type;
+use arrow::array::{AsArray, RecordBatch};
 
 use super::keys::Keys;
 use super::table::KeyedTable;
 use super::{NO_SLOT, Slot};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::hash::hash_keys;
+use crate::snapshot::TableImport;
+use crate::snapshot::codec::of_groups;
 
-/// The rows of an exported batch that belong to `groups`: batches are sorted by group.
-pub(crate) fn owned(batch: &RecordBatch, groups: &Range<u32>) -> Result<RecordBatch> {
-    let column: &UInt16Array = batch
-        .columns()
-        .first()
-        .and_then(|column| column.as_primitive_opt::<UInt16Type>())
-        .ok_or_else(|| bad("the first column is not the key group"))?;
-    let groups_of_rows = column.values();
-    if !groups_of_rows.is_sorted() {
-        return Err(bad("rows are not sorted by key group"));
-    }
-    let from = groups_of_rows.partition_point(|group| u32::from(*group) < groups.start);
-    let to = groups_of_rows.partition_point(|group| u32::from(*group) < groups.end);
-    Ok(batch.slice(from, to.saturating_sub(from)))
-}
+/// Rows that are loaded together: their rows in the table stay in the processor's cache from column to column.
+const IMPORT_ROWS: usize = 2_048;
 
-pub(super) fn import(table: &mut KeyedTable, batches: &[RecordBatch]) -> Result<()> {
+pub(super) fn import(table: &mut KeyedTable, rows: TableImport) -> Result<()> {
     let groups = table.subtask.key_groups();
-    let batches = batches.iter().map(|batch| owned(batch, &groups)).collect::<Result<Vec<_>>>()?;
-    table.reserve(batches.iter().map(RecordBatch::num_rows).max().unwrap_or(0));
-    let mut remaining: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let key_columns = table.layout.keys.len();
-    let value_columns = table.layout.persisted;
+    table.reserve(rows.rows());
     let (mut hashes, mut slots) = (Vec::new(), Vec::new());
-    for batch in &batches {
-        check(batch, 2 + key_columns + value_columns)?;
-        table.reserve(remaining.saturating_sub(table.len()).min(remaining));
-        remaining -= batch.num_rows();
+    for batch in rows {
+        let batch = of_groups(&batch?, &groups)?;
+        check(&batch, 2 + key_columns + table.layout.persisted)?;
         let deleted = batch.column(1).as_boolean();
         let gone = deleted.true_count() > 0;
         if gone {
             // Removals and rows of one key may be in one batch, removals first within a group: both in turn.
-            let removed = arrow::compute::filter_record_batch(batch, deleted)?;
+            let removed = arrow::compute::filter_record_batch(&batch, deleted)?;
             remove(table, &removed, key_columns)?;
         }
-        let live = if gone { arrow::compute::filter_record_batch(batch, &arrow::compute::not(deleted)?)? } else { batch.clone() };
-        let keys = Keys::new(&live.columns()[2..2 + key_columns], live.num_rows())?;
-        hash_keys(&keys, live.num_rows(), &mut hashes);
-        table.slots_of::<true>(&keys, &hashes, &mut slots)?;
-        write(table, &slots, &live, 2 + key_columns)?;
+        let live = if gone { arrow::compute::filter_record_batch(&batch, &arrow::compute::not(deleted)?)? } else { batch };
+        for start in (0..live.num_rows()).step_by(IMPORT_ROWS) {
+            let live = live.slice(start, IMPORT_ROWS.min(live.num_rows() - start));
+            let keys = Keys::new(&live.columns()[2..2 + key_columns], live.num_rows())?;
+            hash_keys(&keys, live.num_rows(), &mut hashes);
+            table.slots_of::<true>(&keys, &hashes, &mut slots)?;
+            write(table, &slots, &live, 2 + key_columns)?;
+        }
     }
     table.settle();
     Ok(())

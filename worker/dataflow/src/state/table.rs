@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 
 use super::export::TableSnapshot;
@@ -13,7 +13,7 @@ use super::rows::{CHUNK_ROWS, Chunk, Layout, Rows, ValueSpec, get, ones, place, 
 use super::{NO_SLOT, Slot};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::key_group::Subtask;
-use crate::snapshot::TableExport;
+use crate::snapshot::{TableExport, TableImport};
 
 /// Lookups in flight together: their cache misses overlap.
 const LOOKUP_ROWS: usize = 256;
@@ -411,8 +411,12 @@ impl KeyedTable {
     /// is dirty afterwards.
     ///
     /// Errors: batches of another layout.
-    pub fn import(&mut self, batches: &[RecordBatch]) -> Result<()> {
-        super::import::import(self, batches)
+    pub fn import(&mut self, rows: TableImport) -> Result<()> {
+        // Nobody asks what a row was before it was loaded.
+        let tracking = std::mem::replace(&mut self.tracking, false);
+        let imported = super::import::import(self, rows);
+        self.tracking = tracking;
+        imported
     }
 
     /// What is in the table is what storage holds.

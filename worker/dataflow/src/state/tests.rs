@@ -156,7 +156,7 @@ proptest! {
                     export(&mut workers, &mut stored, 0..0);
                     prop_assert_eq!(replay(&stored), map.clone());
                     workers = (0..count).map(|index| table(subtask(index, count))).collect();
-                    workers.iter_mut().for_each(|table| table.import(&stored).unwrap());
+                    workers.iter_mut().for_each(|table| table.import(stored.clone().into()).unwrap());
                     // Nothing is dirty after a restore.
                     let exported: usize = workers.iter_mut().map(|table| table.export(&(0..0)).encode().unwrap().len()).sum();
                     prop_assert_eq!(exported, 0);
@@ -264,7 +264,7 @@ fn a_key_that_went_and_came_back_is_there() {
     put(&mut before, &[one(1, 2, "second")]);
     stored.extend(before.export(&(0..0)).encode().unwrap());
     let mut after = table(subtask(0, 1));
-    after.import(&stored).unwrap();
+    after.import(stored.clone().into()).unwrap();
     assert_eq!(contents(&after), contents(&before));
 }
 
@@ -306,5 +306,5 @@ fn batches_of_another_plan_are_refused() {
     put(&mut source, &[one(1, 1, "")]);
     let stored = source.export(&(0..0)).encode().unwrap();
     let mut other = KeyedTable::new(&[DataType::Int64, DataType::Utf8], &[], subtask(0, 1)).unwrap();
-    assert!(other.import(&stored).is_err());
+    assert!(other.import(stored.clone().into()).is_err());
 }

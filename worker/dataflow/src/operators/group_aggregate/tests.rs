@@ -16,6 +16,7 @@ use crate::aggregate::partial_fields;
 use crate::changelog::KIND_COLUMN;
 use crate::graph::{AggregateCall, AggregateFunction};
 use crate::key_group::{group_of, worker_of};
+use crate::snapshot::TableImport;
 
 const GROUPS: u32 = 8;
 
@@ -254,7 +255,7 @@ impl Job {
             let subtask = Subtask { index, workers, groups: GROUPS };
             let local = LocalGroupAggregate::new("local".into(), &spec, &input, &partial, subtask).unwrap();
             let mut group = GroupAggregate::new("group".into(), &global, global_input, &output, subtask).unwrap();
-            group.restore(OperatorImport { facts: Vec::new(), tables: stored.clone() }).unwrap();
+            group.restore(OperatorImport { facts: Vec::new(), tables: TableImport::of_tables(&stored) }).unwrap();
             (local, group)
         };
         Self { shape, workers: (0..workers).map(worker).collect(), stored, pending: Vec::new() }

@@ -48,13 +48,14 @@ pub(super) fn import(operator: &mut WindowAggregate, import: OperatorImport) -> 
         operator.watermark = operator.watermark.max(watermark.ok_or_else(|| bad("the snapshot names no watermark"))?);
     }
     let mut slices: BTreeMap<Millis, BTreeMap<String, Vec<RecordBatch>>> = BTreeMap::new();
-    for (name, batches) in &import.tables {
+    for (name, batches) in import.tables {
         for batch in batches {
+            let batch = batch?;
             let is_slice = |field: &Field| field.name() == SLICE_COLUMN && field.data_type() == &DataType::Int64;
             if !batch.schema_ref().fields().get(SLICE_INDEX).is_some_and(|field| is_slice(field)) {
                 return Err(bad("a table of the snapshot has no column for the slice"));
             }
-            let mut sorted = sorted_by_slice(batch, &operator.title)?;
+            let mut sorted = sorted_by_slice(&batch, &operator.title)?;
             let ends = runs(int64(&sorted, SLICE_INDEX, &operator.title)?);
             sorted.remove_column(SLICE_INDEX);
             for (end, rows) in ends {
@@ -67,7 +68,7 @@ pub(super) fn import(operator: &mut WindowAggregate, import: OperatorImport) -> 
     }
     for (end, tables) in slices {
         let mut slice = operator.panes.empty()?;
-        slice.import(&tables)?;
+        slice.import(tables.into_iter().map(|(name, batches)| (name, batches.into())).collect())?;
         if !slice.is_empty() {
             operator.panes.slices.insert(end, slice);
         }

@@ -15,6 +15,7 @@ use crate::graph::{AggregateCall, AggregateFunction};
 use crate::hash::hash_columns;
 use crate::key_group::{group_of, worker_of};
 use crate::operators::local_window_aggregate::LocalWindowAggregate;
+use crate::snapshot::TableImport;
 use crate::time::WATERMARK_MAX;
 
 const GROUPS: u32 = 16;
@@ -255,7 +256,7 @@ impl Job {
     fn restore(&mut self, workers: u32) {
         self.start(workers);
         for global in &mut self.globals {
-            global.restore(OperatorImport { facts: self.facts.clone(), tables: self.tables.clone() }).unwrap();
+            global.restore(OperatorImport { facts: self.facts.clone(), tables: TableImport::of_tables(&self.tables) }).unwrap();
         }
     }
 
@@ -449,7 +450,7 @@ fn a_snapshot_that_is_not_of_a_window_aggregation_is_refused() {
     let mut job = Job::new(spec, 1, 1);
     let import = OperatorImport { facts: vec![BTreeMap::new()], tables: BTreeMap::new() };
     assert_eq!(job.globals[0].restore(import).unwrap_err().kind, ErrorKind::State);
-    let tables = BTreeMap::from([("t".to_owned(), vec![input_batch(&[])])]);
+    let tables = BTreeMap::from([("t".to_owned(), vec![input_batch(&[])].into())]);
     let error = job.globals[0].restore(OperatorImport { facts: Vec::new(), tables }).unwrap_err();
     assert!(error.message.contains("no column for the slice"), "{error}");
 }
