@@ -25,8 +25,10 @@ pub async fn run(wanted: &[String], print: &mut dyn FnMut(String)) {
         print(idle().await);
     }
     if is_wanted("state") {
-        for line in large_state().await {
-            print(line);
+        for workers in [1, 2] {
+            for line in large_state(workers).await {
+                print(line);
+            }
         }
     }
 }
@@ -122,12 +124,12 @@ fn cpu_seconds(pids: &[u32]) -> f64 {
 }
 
 /// Fills about 1 GB of keyed state, then touches 5 % of the keys between two checkpoints.
-async fn large_state() -> Vec<String> {
+async fn large_state(parallelism: u32) -> Vec<String> {
     const KEYS: u64 = 8_000_000;
     const INTERVAL_MS: u32 = 10_000;
     /// Random rows a second: 5 % of the keys in an interval.
     const PACE: u64 = KEYS / 20 / (INTERVAL_MS as u64 / 1_000);
-    let settings = Settings { checkpoint_ms: INTERVAL_MS, parallelism: 1, ..Settings::default() };
+    let settings = Settings { checkpoint_ms: INTERVAL_MS, parallelism, ..Settings::default() };
     let columns = "id BIGINT, a BIGINT, b BIGINT";
     let fields = "'fields.a.kind' = 'random', 'fields.a.min' = '0', 'fields.a.max' = '1000000', 'fields.b.kind' = 'random', 'fields.b.min' = '0', 'fields.b.max' = '1000'";
     let sql = format!(
@@ -142,6 +144,7 @@ async fn large_state() -> Vec<String> {
     let job = Job::new(&manifest("large-state", &sql, &settings));
     let mut run = job.start();
     let client = run.client().await;
+    // With several workers an operator's figures are sums.
     let keys = |job: &rheos_control_api::view::JobView| job.operators.values().map(|operator| operator.state_keys).max().unwrap_or(0);
     let full = run.until_job(&client, "full state", |job| keys(job) >= KEYS).await;
     let settled = full.checkpoints.completed + 2;
@@ -155,7 +158,7 @@ async fn large_state() -> Vec<String> {
     let bytes: Vec<f64> = newest.iter().map(|checkpoint| checkpoint.bytes as f64).collect();
     let state: u64 = view.operators.values().map(|operator| operator.state_bytes).sum();
     let mut lines = vec![line(
-        &format!("checkpoint of {} of keyed state ({} keys, 1 worker), 5 % dirty", amount(state as f64), amount(KEYS as f64)),
+        &format!("checkpoint of {} of keyed state ({} keys, workers: {parallelism}), 5 % dirty", amount(state as f64), amount(KEYS as f64)),
         format!(
             "p50 {:.0} ms, max {:.0} ms, {} written",
             percentile(&durations, 0.5),
@@ -168,7 +171,7 @@ async fn large_state() -> Vec<String> {
         run.until_job(&client, "the recovery", |job| job.restarts.timings.last().is_some_and(|timing| timing.first_row_ms.is_some())).await;
     let timing = view.restarts.timings.last().copied().unwrap_or_default();
     lines.push(line(
-        &format!("kill -9 to the first row, {} of state on local disk", amount(state as f64)),
+        &format!("kill -9 to the first row, {} of state on local disk, workers: {parallelism}", amount(state as f64)),
         format!("{:.0} ms (running after {:.0} ms)", timing.first_row_ms.unwrap_or(0.0), timing.running_ms.unwrap_or(0.0)),
     ));
     client.stop().await.expect("a stop is taken");
