@@ -166,6 +166,14 @@ async fn large_state(parallelism: u32) -> Vec<String> {
             amount(percentile(&bytes, 0.5))
         ),
     )];
+    client.stop().await.expect("a stop is taken");
+    assert_eq!(run.wait().await, 0, "{}", run.log());
+    if let Some(epoch) = run.summary().rest.get("epochMs") {
+        lines.push(line("time from tick to closed epoch in that run, its checkpoints within", format!("{} ms", epoch)));
+    }
+    let mut run = job.start();
+    let client = run.client().await;
+    let view = run.until_job(&client, "rows", |job| job.flowing_since.is_some()).await;
     assert!(signal(view.workers[0].pid.expect("a process id"), "KILL"));
     let view =
         run.until_job(&client, "the recovery", |job| job.restarts.timings.last().is_some_and(|timing| timing.first_row_ms.is_some())).await;
@@ -176,8 +184,5 @@ async fn large_state(parallelism: u32) -> Vec<String> {
     ));
     client.stop().await.expect("a stop is taken");
     assert_eq!(run.wait().await, 0, "{}", run.log());
-    if let Some(epoch) = run.summary().rest.get("epochMs") {
-        lines.push(line("time from tick to closed epoch in that run", format!("{epoch}")));
-    }
     lines
 }

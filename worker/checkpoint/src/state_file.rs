@@ -5,8 +5,7 @@
 //! ```text
 //! magic    8 bytes  "RHEOSTAT"
 //! version  u32
-//! blocks   the bytes of each block, in order, each beginning at a multiple of 64 (zeros before it): read into memory
-//!          with that alignment, Arrow takes its columns where they lie
+//! blocks   the bytes of each block, in order
 //! index    for each block: first group u16, last group u16, crc u32, offset u64, length u64, rows u64
 //! footer   blocks u32, crc of index u32, version u32, magic 8 bytes
 //! ```
@@ -33,8 +32,6 @@ pub const MAX_BLOCKS: usize = 65_536;
 
 const MAGIC: &[u8; 8] = b"RHEOSTAT";
 const HEADER_BYTES: usize = 12;
-/// Blocks begin at multiples of this, bytes: Arrow's own alignment.
-const BLOCK_ALIGNMENT: usize = 64;
 const ENTRY_BYTES: usize = 32;
 const FOOTER_BYTES: usize = 20;
 
@@ -89,7 +86,7 @@ impl StateFileWriter {
         if first_group > last_group {
             return Err(WriteError::Groups(first_group, last_group));
         }
-        let (offset, length) = (aligned(self.len()), block.len() as u64);
+        let (offset, length) = (self.len(), block.len() as u64);
         if length > MAX_BLOCK_BYTES {
             return Err(WriteError::Block(length));
         }
@@ -97,7 +94,6 @@ impl StateFileWriter {
         if self.blocks.len() == MAX_BLOCKS || offset + length + index > MAX_FILE_BYTES {
             return Err(WriteError::Full);
         }
-        self.bytes.resize(offset as usize, 0);
         self.bytes.extend_from_slice(block);
         self.blocks.push(Block { first_group, last_group, offset, length, crc: crc32fast::hash(block), rows });
         Ok(())
@@ -211,25 +207,16 @@ fn parse(bytes: &[u8]) -> Result<Vec<Block>, Reason> {
             rows: u64_at(entry, 24),
         };
         // Blocks stand side by side, so no byte of the file goes unchecked.
-        let fits = block.offset == aligned(end) && block.offset <= index as u64 && block.length <= index as u64 - block.offset;
-        if !fits || block.first_group > block.last_group {
+        if block.offset != end || block.length > index as u64 - end || block.first_group > block.last_group {
             return Err(corrupted("its index does not fit its blocks"));
         }
-        if bytes[end as usize..block.offset as usize].iter().any(|byte| *byte != 0) {
-            return Err(corrupted("there are bytes that no block holds"));
-        }
-        end = block.offset + block.length;
+        end += block.length;
         blocks.push(block);
     }
     if end != index as u64 {
         return Err(corrupted("there are bytes that no block holds"));
     }
     Ok(blocks)
-}
-
-/// The first multiple of [`BLOCK_ALIGNMENT`] that is not below `end`.
-fn aligned(end: u64) -> u64 {
-    end.next_multiple_of(BLOCK_ALIGNMENT as u64)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

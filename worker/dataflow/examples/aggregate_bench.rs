@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use rheos_dataflow::snapshot::TableImport;
 use rheos_dataflow::aggregate::{Accumulators, Input};
 use rheos_dataflow::graph::{AggregateCall, AggregateFunction};
 use rheos_dataflow::hash::hash_columns;
 use rheos_dataflow::key_group::Subtask;
+use rheos_dataflow::snapshot::TableImport;
 
 const SUBTASK: Subtask = Subtask { index: 0, workers: 1, groups: 128 };
 const BATCH: usize = 8_192;

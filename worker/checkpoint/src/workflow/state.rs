@@ -11,8 +11,6 @@ use crate::store::{Action, StoreError};
 
 /// Neighbouring blocks are read together up to this size, bytes.
 const READ_BYTES: u64 = 16 * 1024 * 1024;
-/// Neighbours are this far apart at most, bytes: reading the gap costs less than another request.
-const READ_GAP_BYTES: u64 = 64 * 1024;
 
 impl Protocol {
     /// Puts a state file. `index` counts the files of this subtask in this checkpoint. Durable when it returns.
@@ -68,11 +66,8 @@ fn runs(blocks: &[Block]) -> impl Iterator<Item = &[Block]> {
         let first = rest.first()?;
         let mut end = first.offset + first.length;
         let mut count = 1;
-        let near = |next: &&Block, end: u64| {
-            (end..=end + READ_GAP_BYTES).contains(&next.offset) && next.offset + next.length - first.offset <= READ_BYTES
-        };
-        while let Some(next) = rest.get(count).filter(|next| near(next, end)) {
-            end = next.offset + next.length;
+        while let Some(next) = rest.get(count).filter(|next| next.offset == end && end + next.length - first.offset <= READ_BYTES) {
+            end += next.length;
             count += 1;
         }
         let (run, after) = rest.split_at(count);
