@@ -1,4 +1,4 @@
-//! [pure] Where the operator dies: at the n-th write, before it, after the server did it, or after the reply.
+//! [io] Where the operator dies: at the n-th write, before it, after the server did it, or after the reply.
 //!
 //! One counter is shared by all that has an effect outside the operator: API writes and calls to coordinators.
 
