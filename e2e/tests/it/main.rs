@@ -8,12 +8,13 @@
     reason = "tests: they fail by panicking, and run real files, clocks and processes"
 )]
 
-mod corpus_manifests;
+mod corpus;
 mod flights;
 mod house;
 mod kills;
 mod memory;
 mod pods;
 mod rescale;
+mod sources;
 mod storage;
 mod support;

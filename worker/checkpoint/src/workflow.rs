@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::codec::{self, Document, ReadError, Reason};
 use crate::manifest::Manifest;
-use crate::paths::{JobPaths, Kind, ObjectPath, PathError, kind_of};
+use crate::paths::{JobPaths, Kind, ObjectPath, PathError, generation_of_folder, kind_of};
 use crate::permit::CommitPermit;
 use crate::protocol::fence::{self, Fence};
 use crate::protocol::start::{self, Origin};
@@ -153,8 +153,8 @@ impl Protocol {
     /// request: so a request is served once, however often the job restarts.
     ///
     /// # Errors
-    /// `Fenced` when yet a newer generation began meanwhile; `Unusable` when the checkpoint to restore cannot be used,
-    /// before anything but the fence was changed.
+    /// `Fenced` when yet a newer generation began meanwhile; `Unusable` when the checkpoint to restore cannot be used, or
+    /// the log is gone, before anything but the fence was changed.
     pub async fn begin(&self, restore: Option<&Restore>) -> ProtocolResult<Begun> {
         let mut writer = self.mint().await?;
         let mut imported: Option<Origin> = None;
@@ -162,6 +162,9 @@ impl Protocol {
             let end = self.log_end().await?;
             if let Some(end) = end.as_ref().filter(|end| !start::may_start(writer.generation(), Some(end))) {
                 return Err(self.overtaken(&writer, end).await);
+            }
+            if end.is_none() && restore.is_none() && !self.is_new().await? {
+                continue;
             }
             let origin = match (restore, &imported) {
                 (Some(restore), None) if start::must_restore(&restore.request, restore.first, end.as_ref()) => {
@@ -236,6 +239,21 @@ impl Protocol {
             }
         }
         Err(ProtocolError::Contended { what: "reading the log's end", attempts: END_ATTEMPTS })
+    }
+
+    /// Whether the job may begin from nothing, its log being empty: nobody writes a file before the first record (but a
+    /// start from a savepoint, which comes back with its request). False: there is a log by now.
+    ///
+    /// # Errors
+    /// There are files, and still no log: a lost log is no empty start.
+    async fn is_new(&self) -> ProtocolResult<bool> {
+        let folders = self.store.list(self.job.root()).await?.folders;
+        let Some(generation) = folders.iter().filter_map(|folder| generation_of_folder(folder)).max() else { return Ok(true) };
+        if self.log_end().await?.is_some() {
+            return Ok(false);
+        }
+        let what = format!("it has no records, but there are files of generation {generation}: they were removed");
+        Err(ReadError::new(self.job.log(), Reason::Corrupted(what)).into())
     }
 
     async fn mint(&self) -> ProtocolResult<Writer> {
@@ -350,7 +368,7 @@ impl Protocol {
         };
         let manifest: Manifest = codec::decode(&path, &object.bytes)?;
         if object.bytes.len() as u64 != reference.bytes || crc32fast::hash(&object.bytes) != reference.crc {
-            let what = format!("it is not the one that record {} names", record.seq);
+            let what = "it is not the one that the log names".to_string();
             return Err(ReadError::new(path, Reason::Corrupted(what)).into());
         }
         self.own(&path, &manifest.job_uid)?;

@@ -31,7 +31,7 @@ use rheos_dataflow::error::Result;
 use crate::options::Options;
 
 /// The longest record, bytes: a file without line ends or with a quote that never closes must not fill the memory.
-pub const RECORD_LIMIT: usize = 10 * 1024 * 1024;
+pub const RECORD_LIMIT: usize = 2 * 1024 * 1024;
 /// A malformed record's text is cut to this many characters in messages.
 const SHOWN_TEXT: usize = 120;
 
@@ -63,8 +63,10 @@ pub(crate) struct Decoded {
     pub(crate) records: u64,
     /// The good records, if there are any.
     pub(crate) batch: Option<RecordBatch>,
-    /// The others.
-    pub(crate) malformed: Vec<Malformed>,
+    /// How many the others are.
+    pub(crate) malformed: u64,
+    /// The first of them.
+    pub(crate) first: Option<Malformed>,
 }
 
 /// A record that cannot be read.

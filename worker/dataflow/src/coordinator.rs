@@ -478,6 +478,7 @@ impl Coordinator {
             checkpoint,
             savepoint: if checkpoint { self.savepoints.pop_front() } else { None },
             stop,
+            empty_sources: Arc::new(self.splits.take_empty(epoch)),
             new_splits: Arc::new(self.splits.take(epoch)),
         };
         if checkpoint {

@@ -11,6 +11,7 @@
 
 pub mod aggregate;
 pub mod changelog;
+pub mod contain;
 pub mod coordinator;
 pub mod envelope;
 pub mod error;

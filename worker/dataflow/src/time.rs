@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::graph::OperatorId;
 use crate::source::SplitAssignment;
 
 /// The span between two ticks; tick `e` closes epoch `e`. Timely's timestamp. The first epoch of a job is 1.
@@ -33,12 +34,14 @@ pub struct Tick {
     /// Splits found since the last tick; they are read from the next epoch on. Decided in one place, so that no two
     /// workers disagree about who reads what.
     pub new_splits: Arc<Vec<SplitAssignment>>,
+    /// Sources that were looked through for the first time since the last tick, and have no split: nobody waits for them.
+    pub empty_sources: Arc<Vec<OperatorId>>,
 }
 
 impl Tick {
     /// A plain tick that only closes `epoch`.
     pub fn plain(epoch: Epoch, wall_time: Millis) -> Self {
-        Self { epoch, wall_time, checkpoint: false, savepoint: None, stop: None, new_splits: Arc::default() }
+        Self { epoch, wall_time, checkpoint: false, savepoint: None, stop: None, new_splits: Arc::default(), empty_sources: Arc::default() }
     }
 }
 

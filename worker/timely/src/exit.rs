@@ -5,6 +5,8 @@
 
 use std::io::Write;
 
+use rheos_dataflow::contain::is_contained;
+
 /// Exit code of a process that lost the connection to a peer: its supervisor should look at the peer.
 pub const EXIT_PEER_LOST: i32 = 70;
 /// Exit code of a process in which a thread panicked for any other reason.
@@ -13,9 +15,12 @@ pub const EXIT_PANIC: i32 = 71;
 /// How timely's network threads say that a peer is gone.
 const PEER_LOST: &str = "timely communication error:";
 
-/// From now on a panic in any thread ends the process, with [`EXIT_PEER_LOST`] or [`EXIT_PANIC`].
+/// From now on a panic in any thread ends the process, with [`EXIT_PEER_LOST`] or [`EXIT_PANIC`], unless it is contained.
 pub fn on_panic() {
     std::panic::set_hook(Box::new(|info| {
+        if is_contained() {
+            return;
+        }
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
         let text = text.unwrap_or("panic");

@@ -254,7 +254,7 @@ impl Driver {
         let tick = self.local.tick(epoch);
         // Rows behind a stop are read again by whoever goes on; if the stop fails, the next tick says so.
         self.paused = tick.as_ref().is_some_and(|tick| tick.stop.is_some());
-        let new_splits = tick.is_some_and(|tick| !tick.new_splits.is_empty());
+        let new_splits = tick.is_some_and(|tick| !tick.new_splits.is_empty() || !tick.empty_sources.is_empty());
         if let Some(mut capabilities) = self.held.remove(&epoch)
             && self.is_source
         {

@@ -16,8 +16,8 @@ use super::location::{Location, Remote, local_error};
 
 /// A local read takes at most this much, bytes: the longest block of a worker thread.
 const LOCAL_READ: usize = 256 * 1024;
-/// The same for gzip, which may grow a thousandfold.
-const LOCAL_READ_GZIP: usize = 32 * 1024;
+/// Gzip data is unpacked in steps of this size, bytes: it may grow a thousandfold.
+const GZIP_STEP: usize = 4 * 1024;
 /// Pieces of a remote file that wait to be decoded.
 const REMOTE_QUEUE: usize = 8;
 
@@ -36,6 +36,8 @@ pub(crate) enum Fill {
 pub(crate) struct FileBytes {
     pieces: Pieces,
     gzip: Option<MultiGzDecoder<Vec<u8>>>,
+    /// Gzip data that has arrived and is not yet unpacked.
+    packed: Bytes,
     /// Decompressed bytes to drop before the wanted position.
     skip: u64,
     shown: String,
@@ -62,11 +64,11 @@ impl FileBytes {
                     return Err(DataflowError::new("filesystem", ErrorKind::State, message));
                 }
                 handle.seek(SeekFrom::Start(seek)).map_err(|error| local_error("reading", &path, &error))?;
-                Pieces::Local { file: handle, buffer: vec![0; if gzip { LOCAL_READ_GZIP } else { LOCAL_READ }] }
+                Pieces::Local { file: handle, buffer: vec![0; if gzip { GZIP_STEP } else { LOCAL_READ }] }
             }
             Location::Remote(remote) => Pieces::Remote(fetch(remote, file, seek, waker)),
         };
-        Ok(Self { pieces, gzip: gzip.then(|| MultiGzDecoder::new(Vec::new())), skip, shown })
+        Ok(Self { pieces, gzip: gzip.then(|| MultiGzDecoder::new(Vec::new())), packed: Bytes::new(), skip, shown })
     }
 
     /// Appends the next bytes to `out`.
@@ -76,6 +78,11 @@ impl FileBytes {
             |error: &std::io::Error| DataflowError::new("filesystem", ErrorKind::Transient, format!("reading {shown}: {error}"));
         let remote;
         let piece: &[u8] = match &mut self.pieces {
+            // What the last step has left.
+            _ if !self.packed.is_empty() => {
+                remote = self.packed.split_to(GZIP_STEP.min(self.packed.len()));
+                &remote
+            }
             Pieces::Local { file, buffer } => {
                 let read = file.read(buffer).map_err(|error| read_error(&error))?;
                 &buffer[..read]
@@ -83,7 +90,11 @@ impl FileBytes {
             Pieces::Remote(queue) => match queue.try_recv() {
                 Ok(Ok(Some(bytes))) if bytes.is_empty() => return Ok(Fill::More),
                 Ok(Ok(bytes)) => {
-                    remote = bytes.unwrap_or_default();
+                    let mut bytes = bytes.unwrap_or_default();
+                    if self.gzip.is_some() && bytes.len() > GZIP_STEP {
+                        self.packed = bytes.split_off(GZIP_STEP);
+                    }
+                    remote = bytes;
                     &remote
                 }
                 Ok(Err(error)) => return Err(error),

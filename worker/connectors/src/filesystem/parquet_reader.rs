@@ -15,6 +15,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
+use rheos_dataflow::contain::contain;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::source::{Read, SplitReader, Waker};
 use tokio::sync::mpsc;
@@ -33,18 +34,24 @@ const BLOCKS: usize = 32;
 /// The number of row groups of a file. Blocks.
 pub(crate) fn row_groups(location: &Location, file: &str) -> Result<usize> {
     let shown = location.show(file);
-    let count = match location {
+    match location {
         Location::Local(base) => {
             let path = if file.is_empty() { base.clone() } else { base.join(file) };
             let file = File::open(&path).map_err(|error| local_error("opening", &path, &error))?;
-            ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.metadata().num_row_groups())
+            Ok(footer(file, &shown)?.metadata().num_row_groups())
         }
-        Location::Remote(remote) => {
-            let file = RemoteFile::open(remote, file)?;
-            ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.metadata().num_row_groups())
-        }
-    };
-    count.map_err(|error| data_error(&shown, &error))
+        Location::Remote(remote) => Ok(footer(RemoteFile::open(remote, file)?, &shown)?.metadata().num_row_groups()),
+    }
+}
+
+/// Reads a file's footer.
+fn footer<T: ChunkReader + 'static>(file: T, shown: &str) -> Result<ParquetRecordBatchReaderBuilder<T>> {
+    guarded(shown, || ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| data_error(shown, &error)))
+}
+
+/// What the Parquet reader gives; where it panics, the file is bad.
+fn guarded<T>(shown: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    contain(read).unwrap_or_else(|problem| Err(data_error(shown, &problem)))
 }
 
 /// Opens one row group behind its first `skip` rows.
@@ -85,7 +92,7 @@ struct Batches {
 
 impl Batches {
     fn new<T: ChunkReader + 'static>(file: T, shown: &str, group: usize, skip: u64, rows: usize, wanted: &SchemaRef) -> Result<Self> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| data_error(shown, &error))?;
+        let builder = footer(file, shown)?;
         let found = builder.schema();
         let mut roots = Vec::with_capacity(wanted.fields().len());
         for field in wanted.fields() {
@@ -102,13 +109,13 @@ impl Batches {
         }
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let builder = builder.with_projection(mask).with_row_groups(vec![group]).with_offset(skip as usize).with_batch_size(rows);
-        let reader = builder.build().map_err(|error| data_error(shown, &error))?;
+        let reader = guarded(shown, || builder.build().map_err(|error| data_error(shown, &error)))?;
         Ok(Self { reader, shown: shown.to_owned(), wanted: SchemaRef::clone(wanted) })
     }
 
     fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.reader.next() else { return Ok(None) };
-        let batch = batch.map_err(|error| data_error(&self.shown, &error))?;
+        let next = guarded(&self.shown, || self.reader.next().transpose().map_err(|error| data_error(&self.shown, &error)));
+        let Some(batch) = next? else { return Ok(None) };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.wanted.fields().len());
         for field in self.wanted.fields() {
             let bad = |error: &dyn std::fmt::Display| {

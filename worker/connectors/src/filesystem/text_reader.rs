@@ -90,13 +90,13 @@ impl TextReader {
         }
         let input = &self.buffer[self.start..];
         let decoded = self.decoder.decode(input, self.end_of_file, rows).map_err(|error| self.place(error))?;
-        let Decoded { consumed, records, batch, malformed } = decoded;
+        let Decoded { consumed, records, batch, malformed, first } = decoded;
         if self.on_error == OnError::Fail
-            && let Some(first) = malformed.first()
+            && let Some(first) = &first
         {
             return Err(self.malformed(first));
         }
-        self.position.skipped += malformed.len() as u64;
+        self.position.skipped += malformed;
         self.position.records += records;
         if consumed == 0 && input.len() > RECORD_LIMIT {
             let message = format!("record {}: longer than {RECORD_LIMIT} bytes", self.position.records + 1);

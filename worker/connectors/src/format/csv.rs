@@ -4,7 +4,7 @@
 //! column that is not wanted costs only its bytes. A record with a wrong value is known by its number and left out of
 //! the batch at the end.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -113,6 +113,39 @@ struct Row {
     ends: usize,
 }
 
+/// A record that was cut off.
+struct Cut {
+    /// Bytes of the input.
+    used: usize,
+    fields: usize,
+    /// The input ended within quotes.
+    open_quote: bool,
+}
+
+/// What the automaton is given next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ahead,
+    Line,
+    Nothing,
+}
+
+/// The malformed records of one call, and what is wrong with the first: nobody reads of the others.
+#[derive(Default)]
+struct Bad {
+    records: BTreeSet<u64>,
+    first: Option<Malformed>,
+}
+
+impl Bad {
+    fn add(&mut self, record: u64, start: usize, reason: impl FnOnce() -> String) {
+        self.records.insert(record);
+        if self.first.as_ref().is_none_or(|first| record < first.record) {
+            self.first = Some(Malformed { record, start, reason: reason() });
+        }
+    }
+}
+
 impl Records {
     /// Forgets the records and keeps the room.
     fn clear(&mut self) {
@@ -142,10 +175,10 @@ impl CsvDecoder {
         }
     }
 
-    /// Cuts one record off the front of `input` and appends it: bytes used and fields found; `None` when it is not
-    /// whole, or when there is none.
-    fn cut(&mut self, input: &[u8], last: bool) -> Result<Option<(usize, usize)>> {
+    /// Cuts one record off the front of `input` and appends it; `None` when it is not whole, or when there is none.
+    fn cut(&mut self, input: &[u8], last: bool) -> Result<Option<Cut>> {
         self.reader.reset();
+        let mut end = End::Ahead;
         let records = &mut self.records;
         let (mut used, mut data, mut ends) = (0, records.data_len, records.ends_len);
         loop {
@@ -157,8 +190,16 @@ impl CsvDecoder {
                 records.ends.resize(ends * 2 + ROOM, 0);
             }
             let room = &mut records.data[data..];
-            let (result, read, wrote, ended) = self.reader.read_record(&input[used..], room, &mut records.ends[ends..]);
-            used += read;
+            // Behind the input comes a line end, which ends any record but one in an open quote; then nothing, which ends all.
+            let next: &[u8] = match end {
+                End::Ahead => &input[used..],
+                End::Line => b"\n",
+                End::Nothing => b"",
+            };
+            let (result, read, wrote, ended) = self.reader.read_record(next, room, &mut records.ends[ends..]);
+            if end == End::Ahead {
+                used += read;
+            }
             data += wrote;
             ends += ended;
             if used > RECORD_LIMIT {
@@ -168,17 +209,18 @@ impl CsvDecoder {
                 ReadRecordResult::Record => {
                     let fields = ends - records.ends_len;
                     (records.data_len, records.ends_len) = (data, ends);
-                    return Ok(Some((used, fields)));
+                    return Ok(Some(Cut { used, fields, open_quote: end == End::Nothing }));
                 }
                 ReadRecordResult::End => return Ok(None),
                 ReadRecordResult::InputEmpty if !last => return Ok(None),
-                // Called again: with the empty rest of the input, which ends the last record, or with more room.
+                ReadRecordResult::InputEmpty => end = if end == End::Ahead { End::Line } else { End::Nothing },
+                // More room was wanted.
                 _ => {}
             }
         }
     }
 
-    fn columns(&self, malformed: &mut BTreeMap<u64, Malformed>) -> Result<RecordBatch> {
+    fn columns(&self, malformed: &mut Bad) -> Result<RecordBatch> {
         let mut arrays = Vec::with_capacity(self.places.len());
         for (field, place) in self.wanted.fields().iter().zip(&self.places) {
             let column = Column { records: &self.records, place: *place, field, null: self.options.null_literal.as_deref() };
@@ -198,7 +240,12 @@ impl CsvDecoder {
     fn map_header(&mut self, names: Vec<String>) -> Result<()> {
         let mut places = Vec::with_capacity(self.wanted.fields().len());
         for field in self.wanted.fields() {
-            let place = names.iter().position(|name| name.trim() == field.name());
+            let mut found = (0..names.len()).filter(|place| names[*place].trim() == field.name());
+            let place = found.next();
+            if found.next().is_some() {
+                let message = format!("the header names column '{}' twice: {}", field.name(), names.join(", "));
+                return Err(DataflowError::new("csv", ErrorKind::Data, message));
+            }
             places.push(place.ok_or_else(|| {
                 let hint = did_you_mean(field.name(), &names);
                 let message = format!("the header has no column '{}'{hint} It has: {}", field.name(), names.join(", "));
@@ -215,22 +262,24 @@ impl CsvDecoder {
 impl Decoder for CsvDecoder {
     fn decode(&mut self, input: &[u8], last: bool, rows: usize) -> Result<Decoded> {
         self.records.clear();
-        let mut malformed = BTreeMap::new();
+        let mut malformed = Bad::default();
         let (mut consumed, mut number) = (0, 0);
         while (number as usize) < rows {
             let row = Row { number, start: consumed, data: self.records.data_len, ends: self.records.ends_len };
-            let Some((used, fields)) = self.cut(&input[consumed..], last)? else {
+            let Some(Cut { used, fields, open_quote }) = self.cut(&input[consumed..], last)? else {
                 if last {
                     // Only blank lines or comments are left.
                     consumed = input.len();
                 }
                 break;
             };
-            if fields == self.fields {
+            let text = || shown(&input[consumed..consumed + used]);
+            if open_quote {
+                malformed.add(number, consumed, || format!("a quote is not closed before the end of the file: {}", text()));
+            } else if fields == self.fields {
                 self.records.rows.push(row);
             } else {
-                let reason = format!("expected {} fields, found {fields}: {}", self.fields, shown(&input[consumed..consumed + used]));
-                malformed.insert(number, Malformed { record: number, start: consumed, reason });
+                malformed.add(number, consumed, || format!("expected {} fields, found {fields}: {}", self.fields, text()));
             }
             consumed += used;
             number += 1;
@@ -238,17 +287,17 @@ impl Decoder for CsvDecoder {
         let mut batch = None;
         if !self.records.rows.is_empty() {
             let all = self.columns(&mut malformed)?;
-            let good = if malformed.is_empty() {
+            let good = if malformed.records.is_empty() {
                 all
             } else {
-                let mask: BooleanArray = self.records.rows.iter().map(|row| Some(!malformed.contains_key(&row.number))).collect();
+                let mask: BooleanArray = self.records.rows.iter().map(|row| Some(!malformed.records.contains(&row.number))).collect();
                 let good = filter_record_batch(&all, &mask)?;
                 let options = RecordBatchOptions::new().with_row_count(Some(good.num_rows()));
                 RecordBatch::try_new_with_options(SchemaRef::clone(&self.wanted), good.columns().to_vec(), &options)?
             };
             batch = (good.num_rows() > 0).then_some(good);
         }
-        Ok(Decoded { consumed, records: number, batch, malformed: malformed.into_values().collect() })
+        Ok(Decoded { consumed, records: number, batch, malformed: malformed.records.len() as u64, first: malformed.first })
     }
 
     fn begin(&mut self, input: &[u8], last: bool) -> Result<Option<usize>> {
@@ -261,7 +310,7 @@ impl Decoder for CsvDecoder {
             return Ok(Some(mark));
         }
         self.records.clear();
-        let Some((used, fields)) = self.cut(&input[mark..], last)? else {
+        let Some(Cut { used, fields, .. }) = self.cut(&input[mark..], last)? else {
             // An empty file has no header, and no records either.
             return Ok(last.then_some(input.len()));
         };
@@ -296,7 +345,7 @@ struct Column<'a> {
 }
 
 impl Column<'_> {
-    fn parse(&self, malformed: &mut BTreeMap<u64, Malformed>) -> ArrayRef {
+    fn parse(&self, malformed: &mut Bad) -> ArrayRef {
         match self.field.data_type() {
             DataType::Utf8 => self.strings(malformed),
             DataType::Boolean => self.booleans(malformed),
@@ -318,11 +367,24 @@ impl Column<'_> {
         }
     }
 
-    /// The field's text; `None` for null. `Err` is what is wrong with it.
-    fn text(&self, row: &Row) -> Result<Option<&str>, String> {
+    /// The field's text; `None` for null, and for what is no text.
+    fn text(&self, row: &Row, malformed: &mut Bad) -> Option<&str> {
         let bytes = self.records.field(row, self.place);
-        let text = std::str::from_utf8(bytes).map_err(|_| self.reason("text in UTF-8", bytes))?;
-        Ok((self.null != Some(text)).then_some(text))
+        match std::str::from_utf8(bytes) {
+            Ok(text) => (self.null != Some(text)).then_some(text),
+            Err(_) => {
+                malformed.add(row.number, row.start, || self.reason("text in UTF-8", bytes));
+                None
+            }
+        }
+    }
+
+    /// A null where the column takes none.
+    fn refuse_null(&self, row: &Row, expected: &str, malformed: &mut Bad) {
+        if !self.field.is_nullable() {
+            let bytes = self.records.field(row, self.place);
+            malformed.add(row.number, row.start, || self.reason(&format!("{expected} (the column is NOT NULL)"), bytes));
+        }
     }
 
     fn reason(&self, expected: &str, found: &[u8]) -> String {
@@ -330,42 +392,27 @@ impl Column<'_> {
     }
 
     /// Parses each field with `parse`; null and malformed ones give `None`.
-    fn each<T>(
-        &self,
-        malformed: &mut BTreeMap<u64, Malformed>,
-        expected: &str,
-        parse: impl Fn(&str) -> Option<T>,
-        mut push: impl FnMut(Option<T>),
-    ) {
-        let mut fail = |row: &Row, reason: String| {
-            malformed.entry(row.number).or_insert(Malformed { record: row.number, start: row.start, reason });
-        };
+    fn each<T>(&self, malformed: &mut Bad, expected: &str, parse: impl Fn(&str) -> Option<T>, mut push: impl FnMut(Option<T>)) {
         for row in &self.records.rows {
-            let value = match self.text(row) {
-                Err(reason) => {
-                    fail(row, reason);
-                    push(None);
-                    continue;
-                }
-                Ok(text) => text.map(str::trim).filter(|text| !text.is_empty()),
-            };
+            let value = self.text(row, malformed).map(str::trim).filter(|text| !text.is_empty());
             let parsed = value.and_then(&parse);
-            match (value, &parsed) {
-                (Some(text), None) => fail(row, self.reason(expected, text.as_bytes())),
-                (None, _) if !self.field.is_nullable() => fail(row, self.reason(&format!("{expected} (the column is NOT NULL)"), b"")),
-                _ => {}
+            if let (Some(text), None) = (value, &parsed) {
+                malformed.add(row.number, row.start, || self.reason(expected, text.as_bytes()));
+            }
+            if value.is_none() {
+                self.refuse_null(row, expected, malformed);
             }
             push(parsed);
         }
     }
 
-    fn numbers<T: Parser + ArrowPrimitiveType>(&self, malformed: &mut BTreeMap<u64, Malformed>, expected: &str) -> ArrayRef {
+    fn numbers<T: Parser + ArrowPrimitiveType>(&self, malformed: &mut Bad, expected: &str) -> ArrayRef {
         let mut builder = PrimitiveArray::<T>::builder(self.records.rows.len());
         self.each(malformed, expected, T::parse, |value| builder.append_option(value));
         Arc::new(builder.finish())
     }
 
-    fn booleans(&self, malformed: &mut BTreeMap<u64, Malformed>) -> ArrayRef {
+    fn booleans(&self, malformed: &mut Bad) -> ArrayRef {
         let mut builder = BooleanBuilder::with_capacity(self.records.rows.len());
         let parse = |text: &str| match text {
             _ if text.eq_ignore_ascii_case("true") => Some(true),
@@ -376,14 +423,14 @@ impl Column<'_> {
         Arc::new(builder.finish())
     }
 
-    fn decimals(&self, malformed: &mut BTreeMap<u64, Malformed>, precision: u8, scale: i8) -> ArrayRef {
+    fn decimals(&self, malformed: &mut Bad, precision: u8, scale: i8) -> ArrayRef {
         let mut builder = Decimal128Builder::with_capacity(self.records.rows.len()).with_data_type(DataType::Decimal128(precision, scale));
         let parse = |text: &str| parse_decimal::<Decimal128Type>(text, precision, scale).ok();
         self.each(malformed, &format!("DECIMAL({precision}, {scale})"), parse, |value| builder.append_option(value));
         Arc::new(builder.finish())
     }
 
-    fn timestamps(&self, malformed: &mut BTreeMap<u64, Malformed>, unit: TimeUnit, zone: Option<Arc<str>>) -> ArrayRef {
+    fn timestamps(&self, malformed: &mut Bad, unit: TimeUnit, zone: Option<Arc<str>>) -> ArrayRef {
         let parse = |text: &str| {
             let time = string_to_datetime(&chrono::Utc, text).ok()?;
             match unit {
@@ -403,16 +450,14 @@ impl Column<'_> {
         }
     }
 
-    fn strings(&self, malformed: &mut BTreeMap<u64, Malformed>) -> ArrayRef {
+    fn strings(&self, malformed: &mut Bad) -> ArrayRef {
         let mut builder = StringBuilder::with_capacity(self.records.rows.len(), self.records.rows.len() * 8);
         for row in &self.records.rows {
-            match self.text(row) {
-                Ok(text) => builder.append_option(text),
-                Err(reason) => {
-                    malformed.entry(row.number).or_insert(Malformed { record: row.number, start: row.start, reason });
-                    builder.append_null();
-                }
+            let text = self.text(row, malformed);
+            if text.is_none() {
+                self.refuse_null(row, "STRING", malformed);
             }
+            builder.append_option(text);
         }
         Arc::new(builder.finish())
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
@@ -55,11 +55,11 @@ impl JsonDecoder {
     }
 
     /// All of `lines` at once, or what is wrong.
-    fn whole(&self, input: &[u8], lines: &[Line]) -> Result<RecordBatch, String> {
+    fn whole(wanted: &SchemaRef, input: &[u8], lines: &[Line]) -> Result<RecordBatch, String> {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return Err("no lines".to_owned()) };
         let slab = &input[first.bytes.start..last.bytes.end];
         // One more than there are lines: a second object on a line is then seen.
-        let builder = ReaderBuilder::new(SchemaRef::clone(&self.wanted)).with_batch_size(lines.len() + 1).with_coerce_primitive(true);
+        let builder = ReaderBuilder::new(SchemaRef::clone(wanted)).with_batch_size(lines.len() + 1).with_coerce_primitive(true);
         let mut decoder = builder.build_decoder().map_err(|error| error.to_string())?;
         let used = decoder.decode(slab).map_err(|error| clean(&error.to_string()))?;
         if decoder.has_partial_record() {
@@ -72,20 +72,39 @@ impl JsonDecoder {
         batch.ok_or_else(|| "expected a JSON object".to_owned())
     }
 
-    fn halves(&self, input: &[u8], lines: &[Line], batches: &mut Vec<RecordBatch>, malformed: &mut Vec<Malformed>) {
-        match self.whole(input, lines) {
+    /// Reads what can be read of `lines` into `batches`, in order; the number of bad lines, and the first of them.
+    fn halves(&self, input: &[u8], lines: &[Line], batches: &mut Vec<RecordBatch>, bad: &mut (u64, Option<Malformed>)) {
+        match Self::whole(&self.wanted, input, lines) {
             Ok(batch) => batches.push(batch),
             Err(reason) if lines.len() == 1 => {
-                let line = &lines[0];
-                let reason = format!("{reason}: {}", shown(&input[line.bytes.clone()]));
-                malformed.push(Malformed { record: line.number, start: line.bytes.start, reason });
+                bad.0 += 1;
+                if bad.1.is_none() {
+                    bad.1 = Some(self.malformed(input, &lines[0], &reason));
+                }
             }
             Err(_) => {
                 let (left, right) = lines.split_at(lines.len() / 2);
-                self.halves(input, left, batches, malformed);
-                self.halves(input, right, batches, malformed);
+                self.halves(input, left, batches, bad);
+                self.halves(input, right, batches, bad);
             }
         }
+    }
+
+    /// What is wrong with a line: the column, when the line can be read without it.
+    fn malformed(&self, input: &[u8], line: &Line, reason: &str) -> Malformed {
+        let lines = std::slice::from_ref(line);
+        let only = |fields: &[FieldRef]| Self::whole(&SchemaRef::new(Schema::new(fields.to_vec())), input, lines);
+        let fields = self.wanted.fields().iter().filter(|_| only(&[]).is_ok());
+        let column = fields.filter_map(|field| Some((field, only(&[FieldRef::clone(field)]).err()?))).next();
+        let reason = match column {
+            Some((field, reason)) if reason.contains("unmasked nulls") => {
+                format!("column '{}': it is NOT NULL, and null or not there", field.name())
+            }
+            Some((field, reason)) => format!("column '{}': {reason}", field.name()),
+            None => reason.to_owned(),
+        };
+        let reason = format!("{reason}: {}", shown(&input[line.bytes.clone()]));
+        Malformed { record: line.number, start: line.bytes.start, reason }
     }
 }
 
@@ -111,16 +130,17 @@ impl Decoder for JsonDecoder {
         if input.len() - consumed > RECORD_LIMIT && lines.is_empty() {
             return Err(too_long());
         }
-        let (mut batches, mut malformed) = (Vec::new(), Vec::new());
+        let (mut batches, mut bad) = (Vec::new(), (0, None));
         if !lines.is_empty() {
-            self.halves(input, &lines, &mut batches, &mut malformed);
+            self.halves(input, &lines, &mut batches, &mut bad);
         }
         let batch = match batches.len() {
             0 => None,
             1 => batches.pop(),
             _ => Some(concat_batches(&self.wanted, &batches)?),
         };
-        Ok(Decoded { consumed, records: lines.len() as u64, batch, malformed })
+        let (malformed, first) = bad;
+        Ok(Decoded { consumed, records: lines.len() as u64, batch, malformed, first })
     }
 
     fn begin(&mut self, input: &[u8], last: bool) -> Result<Option<usize>> {

@@ -13,7 +13,9 @@ struct SourceSplits {
     next_ordinal: u32,
     /// Discovery has said for the last time what there is.
     complete: bool,
-    /// The tick that carried splits of it last.
+    /// Discovery has said something.
+    looked: bool,
+    /// The tick that told of its splits last, or that there are none.
     last_tick: Epoch,
 }
 
@@ -21,6 +23,8 @@ struct SourceSplits {
 pub(super) struct Splits {
     sources: BTreeMap<OperatorId, SourceSplits>,
     waiting: Vec<SplitAssignment>,
+    /// Sources that turned out to be empty.
+    empty: Vec<OperatorId>,
 }
 
 impl Splits {
@@ -32,12 +36,15 @@ impl Splits {
                 source.next_ordinal = source.next_ordinal.max(state.assignment.ordinal.saturating_add(1));
             }
         }
-        Self { sources: all, waiting: Vec::new() }
+        Self { sources: all, waiting: Vec::new(), empty: Vec::new() }
     }
 
     pub(super) fn found(&mut self, id: &OperatorId, found: Vec<SplitId>, more: bool) {
         let Some(source) = self.sources.get_mut(id) else { return };
         source.complete = !more;
+        if !std::mem::replace(&mut source.looked, true) && found.is_empty() && source.known.is_empty() {
+            self.empty.push(id.clone());
+        }
         for split in found {
             if source.known.insert(split.clone()) {
                 let ordinal = source.next_ordinal;
@@ -57,10 +64,20 @@ impl Splits {
         std::mem::take(&mut self.waiting)
     }
 
-    /// By source that has splits: the tick that carried the last of them. `None` while more may come.
+    /// The same for sources that are empty when the job first looks.
+    pub(super) fn take_empty(&mut self, epoch: Epoch) -> Vec<OperatorId> {
+        for id in &self.empty {
+            if let Some(source) = self.sources.get_mut(id) {
+                source.last_tick = epoch;
+            }
+        }
+        std::mem::take(&mut self.empty)
+    }
+
+    /// By source: the tick that told of its last splits, or that there are none. `None` while more may come.
     pub(super) fn all_handed_out(&self) -> Option<impl Iterator<Item = (&OperatorId, Epoch)>> {
-        let complete = self.waiting.is_empty() && self.sources.values().all(|source| source.complete);
-        let with_splits = self.sources.iter().filter(|(_, source)| !source.known.is_empty());
-        complete.then(|| with_splits.map(|(id, source)| (id, source.last_tick)))
+        let told = self.waiting.is_empty() && self.empty.is_empty();
+        let complete = told && self.sources.values().all(|source| source.complete);
+        complete.then(|| self.sources.iter().map(|(id, source)| (id, source.last_tick)))
     }
 }

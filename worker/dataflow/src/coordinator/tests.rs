@@ -414,6 +414,23 @@ fn the_job_finishes_when_every_source_subtask_has_ended_since_its_last_split() {
 }
 
 #[test]
+fn an_empty_source_is_told_once_and_the_job_waits_until_its_subtasks_know() {
+    let mut rig = Rig::new();
+    let nothing = |more| Event::Splits { source: id("src"), found: Vec::new(), more };
+    rig.tell(nothing(true));
+    rig.tell(nothing(false));
+    rig.pass(400);
+    let told: Vec<_> = rig.ticks.iter().filter(|tick| !tick.empty_sources.is_empty()).cloned().collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(*told[0].empty_sources, [id("src")]);
+    assert!(rig.ticks.iter().all(|tick| tick.stop.is_none()), "the last windows have not fired yet");
+    for subtask in 0..WORKERS {
+        rig.tell(Event::SourcesFinished { stage: 0, subtask, epoch: told[0].epoch + 1 });
+    }
+    assert_eq!(rig.ticks.last().unwrap().stop, Some(StopMode::Finish));
+}
+
+#[test]
 fn known_splits_are_not_given_out_again_and_ordinals_go_on() {
     let assignment = SplitAssignment { source: id("src"), split: "a".into(), ordinal: 4 };
     let split = SplitState { assignment, offset: None, finished: false, watermark: None };

@@ -9,10 +9,12 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, UInt16Type};
 use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::root_as_message;
 use arrow::ipc::writer::StreamWriter;
 use rheos_checkpoint::manifest::Block;
 
 use super::GROUP_COLUMN;
+use crate::contain::contain;
 use crate::error::{DataflowError, ErrorKind, Result};
 
 /// A block is closed at the end of the key group in which it reaches this size, bytes in memory.
@@ -72,7 +74,39 @@ pub fn encode(batches: &[RecordBatch]) -> Result<Vec<EncodedBlock>> {
 ///
 /// # Errors
 /// [`ErrorKind::State`] when the bytes are no such rows.
-pub fn decode(block: &Block, mut bytes: Buffer, groups: &Range<u32>) -> Result<Vec<RecordBatch>> {
+pub fn decode(block: &Block, bytes: Buffer, groups: &Range<u32>) -> Result<Vec<RecordBatch>> {
+    check_lengths(&bytes)?;
+    contain(|| read_stream(block, bytes, groups)).unwrap_or_else(|problem| Err(no_stream(&problem)))
+}
+
+/// Compares every length that a stream claims with what is there, because the reader allocates what is claimed. That the
+/// checksum of a block is right does not make it ours.
+fn check_lengths(mut rest: &[u8]) -> Result<()> {
+    /// Stands before the length of a message, since version 0.15 of the format.
+    const CONTINUES: u32 = u32::MAX;
+    let cut = || no_stream(&"a message is longer than what is left of the block");
+    let word = |rest: &mut &[u8]| -> Result<u32> {
+        let (word, after) = rest.split_first_chunk().ok_or_else(cut)?;
+        *rest = after;
+        Ok(u32::from_le_bytes(*word))
+    };
+    while !rest.is_empty() {
+        let mut length = word(&mut rest)?;
+        if length == CONTINUES {
+            length = word(&mut rest)?;
+        }
+        if length == 0 {
+            break;
+        }
+        let (head, after) = rest.split_at_checked(length as usize).ok_or_else(cut)?;
+        let message = root_as_message(head).map_err(|error| no_stream(&error))?;
+        let body = usize::try_from(message.bodyLength()).map_err(|_| cut())?;
+        rest = after.get(body..).ok_or_else(cut)?;
+    }
+    Ok(())
+}
+
+fn read_stream(block: &Block, mut bytes: Buffer, groups: &Range<u32>) -> Result<Vec<RecordBatch>> {
     let wanted = groups.start.max(u32::from(block.first_group))..groups.end.min(u32::from(block.last_group) + 1);
     let mut decoder = StreamDecoder::new();
     let (mut batches, mut rows) = (Vec::new(), 0);
@@ -148,6 +182,10 @@ fn groups_of(batch: &RecordBatch) -> Result<&[u16]> {
 
 fn bug(message: &str) -> DataflowError {
     DataflowError::new("snapshot", ErrorKind::Bug, message)
+}
+
+fn no_stream(problem: &dyn std::fmt::Display) -> DataflowError {
+    bad(format!("the block is no Arrow stream: {problem}"))
 }
 
 fn bad(message: impl std::fmt::Display) -> DataflowError {

@@ -16,7 +16,7 @@ use crate::key_group::Subtask;
 use crate::operator::{Operator, Output};
 use crate::operators;
 use crate::snapshot::SplitState;
-use crate::source::{Read, Source, SplitAssignment, SplitReader, Waker};
+use crate::source::{Read, Source, SplitReader, Waker};
 use crate::time::{Millis, Tick, WATERMARK_MAX, WATERMARK_MIN, Watermark};
 
 /// Rows that one read asks a reader for.
@@ -33,7 +33,7 @@ pub(super) struct SourceTask {
     splits: Vec<Split>,
     /// The split whose turn it is.
     turn: usize,
-    /// Whether the job's first splits have been given out.
+    /// Whether the job's first splits have been given out, or there are none.
     assigned: bool,
 }
 
@@ -101,8 +101,9 @@ impl SourceTask {
     }
 
     /// Opens the splits of a tick that this subtask owns; they are read from the next epoch on.
-    fn adopt(&mut self, splits: &[SplitAssignment]) -> Result<()> {
-        for assignment in splits {
+    fn adopt(&mut self, tick: &Tick) -> Result<()> {
+        self.assigned |= tick.empty_sources.contains(&self.id);
+        for assignment in tick.new_splits.iter() {
             if assignment.source != self.id {
                 continue;
             }
@@ -177,7 +178,7 @@ impl SourceTask {
             split.idle = idle_timeout.is_some_and(|timeout| silent >= timeout);
         }
         let watermark = self.watermark();
-        self.adopt(&tick.new_splits)?;
+        self.adopt(tick)?;
         Ok(watermark)
     }
 
