@@ -23,7 +23,7 @@ fn write(file: &Path, content: &str) {
     std::fs::write(file, content).unwrap();
 }
 
-/// Counts the rows of `view` in windows of two minutes. `more` are further options of both sources.
+/// Counts and adds up the rows of `view` in windows of two minutes. `more` are further options of both sources.
 fn counting(view: &str, more: &str) -> String {
     let sql = format!(
         "CREATE TABLE minutes (n INT, t TIMESTAMP(3), WATERMARK FOR t AS t)
@@ -31,8 +31,8 @@ fn counting(view: &str, more: &str) -> String {
          CREATE TABLE nothing (n INT, t TIMESTAMP(3), WATERMARK FOR t AS t)
            WITH ('connector' = 'filesystem', 'path' = 'nothing', 'format' = 'csv'{more});
          CREATE VIEW everything AS {view};
-         CREATE TABLE out (num BIGINT, t TIMESTAMP(3)) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');
-         INSERT INTO out SELECT COUNT(*), window_end
+         CREATE TABLE out (num BIGINT, total BIGINT, t TIMESTAMP(3)) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');
+         INSERT INTO out SELECT COUNT(*), SUM(n), window_end
            FROM TABLE(TUMBLE(TABLE everything, DESCRIPTOR(t), INTERVAL '2' MINUTE)) GROUP BY window_start, window_end;"
     );
     manifest("counting", &sql, &Settings { parallelism: WORKERS, ..Settings::default() })
@@ -63,7 +63,7 @@ fn workers_and_sources_without_splits_hold_no_window_back() {
     block_on(async {
         for view in ["SELECT n, t FROM minutes", UNION] {
             // Never ends: only the watermark can make a window fire.
-            let job = Job::new(&counting(view, ", 'source.monitor-interval' = '1 s', 'scan.watermark.idle-timeout' = '1 h'"));
+            let job = Job::new(&counting(view, ", 'source.monitor-interval' = '1 s'"));
             write_minutes(&job);
             let mut run = job.start();
             let client = run.client().await;
@@ -89,5 +89,21 @@ fn a_malformed_record_fails_the_job_by_its_place_or_is_left_out() {
             assert_eq!(run.log().contains(place), code == 1, "{}", run.log());
             assert_eq!(windows(&job), if code == 1 { 0 } else { 5 });
         }
+    });
+}
+
+#[test]
+fn skipped_records_are_still_counted_behind_the_end_of_their_file() {
+    block_on(async {
+        let options = ", 'format.on-error' = 'skip', 'source.monitor-interval' = '1 s'";
+        let job = Job::new(&counting("SELECT n, t FROM minutes", options));
+        write_minutes(&job);
+        write(&job.path("minutes/b.csv"), "x,2013-01-01 10:01:00\n");
+        let mut run = job.start();
+        let client = run.client().await;
+        run.until("the windows of all files", async || (windows(&job) == 4).then_some(())).await;
+        run.until_job(&client, "a count of 1", |job| job.operators.values().any(|operator| operator.skipped == 1)).await;
+        client.stop().await.unwrap();
+        assert_eq!(run.wait().await, 0, "{}", run.log());
     });
 }

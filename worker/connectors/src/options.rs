@@ -276,10 +276,14 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("7"), Some(Duration::from_millis(7)));
         assert_eq!(parse_duration("1 MIN"), Some(Duration::from_secs(60)));
+        assert_eq!(parse_duration("2 h"), Some(Duration::from_secs(7_200)));
+        assert_eq!(parse_duration("1d"), Some(Duration::from_secs(86_400)));
         assert_eq!(parse_duration("-1 s"), None);
         assert_eq!(parse_duration("99999999999999 d"), None);
         assert_eq!(parse_bytes("128MB"), Some(128 << 20));
         assert_eq!(parse_bytes("200b"), Some(200));
+        assert_eq!(parse_bytes("64 kb"), Some(64 << 10));
+        assert_eq!(parse_bytes("2g"), Some(2 << 30));
         assert_eq!(parse_bytes("1.5 kb"), None);
     }
 

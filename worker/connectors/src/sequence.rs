@@ -129,3 +129,14 @@ impl Pace {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backlog_is_a_splits_share_of_what_is_left() {
+        let blocks = Blocks { rows: 10, splits: 4 };
+        assert_eq!((blocks.backlog(0, 400), blocks.backlog(200, 400), blocks.backlog(400, 400)), (100, 50, 0));
+    }
+}

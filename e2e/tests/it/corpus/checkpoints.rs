@@ -92,15 +92,20 @@ async fn restored(loaded: &Loaded, store: &Path, paths: JobPaths, from: Option<O
     let connectors = rheos_connectors::connectors(graph, &environment).map_err(|e| e.to_string())?;
     let plan = ExecutionPlan::cut(graph.clone());
     let subtask = Subtask { index: 0, workers: 1, groups: job.max_parallelism };
+    let groups = subtask.key_groups();
     let mut blocks = 0;
     for stage in 0..plan.stages.len() {
-        let mut files = Vec::new();
-        for read in restore::reads(&plan, stage, &subtask.key_groups(), manifest) {
-            let bytes = protocol.read_state(&read.file).await.map_err(|e| e.to_string())?;
-            blocks += bytes.len();
-            files.push((read, bytes));
+        let mut tables = Vec::new();
+        for read in restore::reads(&plan, stage, &groups, manifest) {
+            let mut rows = Vec::new();
+            for file in &read.files {
+                let bytes = protocol.read_state(file).await.map_err(|e| e.to_string())?;
+                blocks += bytes.len();
+                rows.extend(restore::decode(&read.operator, file, bytes, &groups).map_err(|e| e.to_string())?);
+            }
+            tables.push((read.operator, read.table, rows.into()));
         }
-        let import = restore::import(&plan, stage, &subtask.key_groups(), manifest, files).map_err(|e| e.to_string())?;
+        let import = restore::import(&plan, stage, manifest, tables).map_err(|e| e.to_string())?;
         let context = SinkContext { job_uid: UID.to_owned(), generation: begun.generation, subtask, delivery: Delivery::ExactlyOnce };
         let mut task =
             StageTask::new(&plan, stage, &context, &connectors, manifest.epoch + 1, Arc::new(|| {})).map_err(|e| e.to_string())?;

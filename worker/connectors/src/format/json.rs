@@ -1,4 +1,5 @@
-//! [pure] Newline-delimited JSON: one object a line, columns by name, a missing field is null.
+//! [pure] Newline-delimited JSON: one object a line, columns by name, a missing field is null. Read a little more liberally
+//! than its grammar: a comma behind the last field and control characters in texts are taken.
 //!
 //! Many lines are decoded at once by arrow's decoder. When that fails, the lines are halved until the bad ones stand
 //! alone: records without errors pay nothing for the exact message that a bad one gets.
@@ -100,7 +101,11 @@ impl JsonDecoder {
             Some((field, reason)) if reason.contains("unmasked nulls") => {
                 format!("column '{}': it is NOT NULL, and null or not there", field.name())
             }
-            Some((field, reason)) => format!("column '{}': {reason}", field.name()),
+            Some((field, reason)) => {
+                // Of a nested field arrow names the way to it; the column's own name is there already.
+                let decoding = format!("whilst decoding field '{}': ", field.name());
+                format!("column '{}': {}", field.name(), reason.strip_prefix(&decoding).unwrap_or(&reason))
+            }
             None => reason.to_owned(),
         };
         let reason = format!("{reason}: {}", shown(&input[line.bytes.clone()]));

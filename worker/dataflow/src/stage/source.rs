@@ -44,6 +44,10 @@ struct Split {
     /// Wall time of the last epoch in which it gave rows (or of its first epoch).
     active_at: Option<Millis>,
     idle: bool,
+    /// It has ended, and does not hold the watermark back.
+    over: bool,
+    /// Malformed records that were left out, once the reader is gone.
+    skipped: u64,
 }
 
 /// What a read gave.
@@ -96,7 +100,8 @@ impl SourceTask {
         } else {
             Some(self.source.open(&state.assignment.split, state.offset.as_ref(), Arc::clone(&self.waker))?)
         };
-        self.splits.push(Split { state, reader, read_in_epoch: false, active_at: None, idle: false });
+        let over = state.finished;
+        self.splits.push(Split { state, reader, read_in_epoch: false, active_at: None, idle: false, over, skipped: 0 });
         Ok(())
     }
 
@@ -127,7 +132,9 @@ impl SourceTask {
                 Read::Rows(batch) => return self.take(index, batch),
                 Read::Pending => {}
                 Read::End => {
+                    let skipped = reader.skipped();
                     let split = &mut self.splits[index];
+                    split.skipped = skipped;
                     split.state.offset = split.reader.take().map(|reader| reader.offset());
                     split.state.finished = true;
                 }
@@ -170,8 +177,13 @@ impl SourceTask {
     /// Closes the epoch: idleness by the tick's wall time, then the subtask's watermark, then new splits.
     pub(super) fn close(&mut self, tick: &Tick) -> Result<Watermark> {
         let idle_timeout = self.spec.watermark.as_ref().and_then(|spec| spec.idle_timeout);
+        // Where more splits may come, nobody says at the end that all windows may fire: what a split has seen must count
+        // for one epoch, also when it ended in the epoch of its first row.
+        let endless = self.source.discovery_interval().is_some();
         for split in &mut self.splits {
-            if std::mem::take(&mut split.read_in_epoch) || split.active_at.is_none() {
+            let gave = std::mem::take(&mut split.read_in_epoch);
+            split.over = split.state.finished && !(endless && gave);
+            if gave || split.active_at.is_none() {
                 split.active_at = Some(tick.wall_time);
             }
             let silent = tick.wall_time - split.active_at.unwrap_or(tick.wall_time);
@@ -190,7 +202,7 @@ impl SourceTask {
             return Watermark::Active(WATERMARK_MIN);
         }
         watermarks::minimum(self.splits.iter().map(|split| match split.state.watermark {
-            _ if split.state.finished || split.idle => Watermark::Idle,
+            _ if split.over || split.idle => Watermark::Idle,
             None => Watermark::Active(WATERMARK_MIN),
             Some(time) => Watermark::Active(time),
         }))
@@ -214,7 +226,7 @@ impl SourceTask {
     }
 
     pub(super) fn skipped(&self) -> u64 {
-        self.splits.iter().filter_map(|split| split.reader.as_ref()).map(|reader| reader.skipped()).sum()
+        self.splits.iter().map(|split| split.reader.as_ref().map_or(split.skipped, |reader| reader.skipped())).sum()
     }
 
     fn error(&self, kind: ErrorKind, message: impl std::fmt::Display) -> DataflowError {

@@ -270,16 +270,71 @@ fn a_key_that_went_and_came_back_is_there() {
 
 #[test]
 fn order_depends_on_keys_only() {
-    let keys: Vec<Key> = (0..500).map(|key| (Some(key), Some(format!("{key}")))).collect();
+    // So many that some have the same header, which is half of their hash: then the keys decide.
+    let keys: Vec<Key> = (0..150_000).map(|key| (Some(key), None)).collect();
     let mut reversed = keys.clone();
     reversed.reverse();
     let order = |keys: &[Key]| {
         let mut table = table(subtask(0, 1));
         let mut slots = slots(&mut table, keys);
         table.sort(&mut slots);
+        let headers: std::collections::BTreeSet<u64> = slots.iter().map(|slot| table.word(*slot, 0)).collect();
+        assert!(headers.len() < keys.len(), "no two keys share their header");
         table.keys(&slots).unwrap()
     };
     assert_eq!(order(&keys), order(&reversed));
+}
+
+#[test]
+fn slots_of_removed_rows_are_used_again_after_the_next_export() {
+    let mut table = table(subtask(0, 1));
+    for key in 0..100 {
+        put(&mut table, &[one(key, key, "")]);
+        table.export(&(0..0));
+        remove(&mut table, &(Some(key), None));
+        table.export(&(0..0));
+    }
+    put(&mut table, &[one(100, 1, "")]);
+    assert_eq!(table.live(), [0]);
+}
+
+#[test]
+fn a_cleared_table_gives_out_every_slot_once() {
+    let mut table = table(subtask(0, 1));
+    let rows: Vec<_> = (0..10).map(|key| one(key, key, "before")).collect();
+    put(&mut table, &rows);
+    remove(&mut table, &(Some(3), None));
+    table.clear();
+    let rows: Vec<_> = (0..10).map(|key| one(key, -key, "after")).collect();
+    put(&mut table, &rows);
+    assert_eq!(contents(&table), rows.into_iter().map(|(key, number, text)| (key, (number, text))).collect());
+}
+
+#[test]
+fn whole_groups_are_exported_and_no_clean_row_of_others() {
+    let mut table = table(subtask(0, 1));
+    let rows: Vec<_> = (0..100).map(|key| one(key, key, "")).collect();
+    put(&mut table, &rows);
+    let groups = |batches: &[RecordBatch]| -> Vec<u16> {
+        batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt16Type>().values().to_vec()).collect()
+    };
+    let all = groups(&table.export(&(0..0)).encode().unwrap());
+    let second = groups(&table.export(&(1..2)).encode().unwrap());
+    assert_eq!(second, all.into_iter().filter(|group| *group == 1).collect::<Vec<_>>());
+    assert!(second.len() > 5);
+}
+
+#[test]
+fn strings_survive_the_compaction_of_their_heap() {
+    let mut table = table(subtask(0, 1));
+    for round in 1..60 {
+        // Longer each time, so that every old value becomes garbage.
+        let row = |n: i64| ((Some(n), Some(format!("key {n}"))), n, format!("{n} ").repeat(round * 5));
+        let rows: Vec<_> = (0..50).map(row).collect();
+        put(&mut table, &rows);
+        assert_eq!(contents(&table), rows.into_iter().map(|(key, number, text)| (key, (number, text))).collect());
+    }
+    assert!(table.bytes() < 200_000, "garbage was kept: {} bytes", table.bytes());
 }
 
 #[test]
@@ -307,4 +362,18 @@ fn batches_of_another_plan_are_refused() {
     let stored = source.export(&(0..0)).encode().unwrap();
     let mut other = KeyedTable::new(&[DataType::Int64, DataType::Utf8], &[], subtask(0, 1)).unwrap();
     assert!(other.import(stored.clone().into()).is_err());
+    let numbers = [Field::new("n", DataType::Int32, false), Field::new("s", DataType::Utf8, false)];
+    let mut other = KeyedTable::new(&[DataType::Int64, DataType::Utf8], &numbers, subtask(0, 1)).unwrap();
+    assert!(other.import(stored.into()).unwrap_err().message.contains("value column 0 is Int64, the plan has Int32"));
+}
+
+#[test]
+fn batches_that_are_not_sorted_by_group_are_refused() {
+    let mut source = table(subtask(0, 1));
+    let rows: Vec<_> = (0..50).map(|key| one(key, key, "")).collect();
+    put(&mut source, &rows);
+    let stored = source.export(&(0..0)).encode().unwrap();
+    let last = stored[0].num_rows() as u32 - 1;
+    let reversed = arrow::compute::take_record_batch(&stored[0], &arrow::array::UInt32Array::from_iter_values((0..=last).rev())).unwrap();
+    assert!(table(subtask(0, 1)).import(vec![reversed].into()).unwrap_err().message.contains("not sorted by key group"));
 }

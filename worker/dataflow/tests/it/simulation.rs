@@ -96,6 +96,10 @@ fn every_planted_bug_is_seen() {
                 // It shows only where a failed upload is followed by a crash.
                 scenario.put_failures = 8;
             }
+            if bug == PlantedBug::DropCarried {
+                // It shows only where a commit lasts beyond the next checkpoint.
+                scenario.commit_rests = 128;
+            }
             let failure = check(&scenario).err()?;
             Some((seed, failure.lines().next().unwrap_or_default().to_string()))
         });

@@ -214,6 +214,50 @@ fn a_job_begun_afresh_leaves_its_old_output_alone() {
 }
 
 #[test]
+fn a_sink_that_sweeps_leaves_the_files_of_others_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for location in places(folder.path()) {
+        let other = FilesystemSink::at(config(&[("format", "json")], &[]), &OperatorId("sink:t:2".to_owned()), location.clone(), runtime());
+        let mut writer = other.writer(&context(1, 0, Delivery::ExactlyOnce)).unwrap();
+        writer.write(&rows(0, 10)).unwrap();
+        let committables = prepare(writer.as_mut(), 0, 1);
+        let sink = sink(&location, &[("format", "json")]);
+        let mut sweeper = sink.writer(&context(2, 0, Delivery::ExactlyOnce)).unwrap();
+        assert_eq!(prepare(sweeper.as_mut(), 0, 2), []);
+        commit(&other, 2, 2, &committables);
+        assert_eq!(seen(&location, "json", COLUMNS), expected(10));
+    }
+}
+
+#[test]
+fn exactly_once_shows_nothing_before_its_commit_however_old_a_part_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Local(folder.path().join("out"));
+    let sink = sink(&location, &[("format", "json"), ("sink.rolling-policy.rollover-interval", "0 s")]);
+    let mut writer = sink.writer(&context(1, 0, Delivery::ExactlyOnce)).unwrap();
+    writer.write(&rows(0, 10)).unwrap();
+    writer.end_epoch(1).unwrap();
+    let committables = prepare(writer.as_mut(), 0, 2);
+    assert_eq!(seen(&location, "json", COLUMNS), [""; 0]);
+    commit(&sink, 1, 2, &committables);
+    assert_eq!(seen(&location, "json", COLUMNS), expected(10));
+}
+
+#[test]
+fn a_file_has_one_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Local(folder.path().join("out"));
+    let sink = sink(&location, &[("format", "csv"), ("csv.header", "true")]);
+    let mut writer = sink.writer(&context(1, 0, Delivery::ExactlyOnce)).unwrap();
+    writer.write(&rows(0, 1)).unwrap();
+    writer.write(&rows(1, 2)).unwrap();
+    let committables = prepare(writer.as_mut(), 0, 1);
+    commit(&sink, 1, 1, &committables);
+    let text = std::fs::read_to_string(folder.path().join("out").join(&location.list().unwrap()[0])).unwrap();
+    assert_eq!(text.lines().filter(|line| *line == "n,s").count(), 1, "{text}");
+}
+
+#[test]
 fn a_permit_of_an_earlier_epoch_commits_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let location = Location::Local(folder.path().join("out"));
@@ -237,6 +281,21 @@ fn without_exactly_once_rows_are_seen_at_the_end_of_an_epoch() {
     writer.write(&rows(10, 20)).unwrap();
     assert_eq!(prepare(writer.as_mut(), 0, 3), []);
     assert_eq!(seen(&location, "json", COLUMNS), expected(20));
+}
+
+#[test]
+fn a_part_that_could_not_be_shown_fails_the_next_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Local(folder.path().join("out"));
+    let sink = sink(&location, &[("format", "json"), ("sink.rolling-policy.rollover-interval", "0 s")]);
+    let mut writer = sink.writer(&context(1, 0, Delivery::AtLeastOnce)).unwrap();
+    writer.write(&rows(0, 10)).unwrap();
+    for staged in folder.path().join("out/.staging").read_dir().unwrap() {
+        std::fs::remove_file(staged.unwrap().path()).unwrap();
+    }
+    writer.end_epoch(1).unwrap();
+    let error = runtime().block_on(writer.prepare(2).unwrap()).unwrap_err();
+    assert!(error.message.contains("output of a checkpoint is lost"), "{error}");
 }
 
 #[test]

@@ -114,6 +114,52 @@ fn csv_errors_tell_file_line_column_text_and_what_is_right() {
 }
 
 #[test]
+fn the_first_malformed_record_is_told_whatever_its_column() {
+    let content = "1,soon,UA,2013-01-01\nx,2,UA,2013-01-01\n";
+    let error = rows("a.csv", content, &[("format", "csv")], FLIGHTS).unwrap_err();
+    assert!(error.message.contains("line 1 (record 1): column 'delay'"), "{error}");
+}
+
+#[test]
+fn lines_and_records_are_counted_from_batch_to_batch() {
+    // Two lines each, and more records than a batch.
+    let good: String = (0..2_500).map(|n| format!("{n},\"a\nb\"\n")).collect();
+    let columns = [("n", "INT"), ("s", "STRING")];
+    let error = rows("a.csv", format!("{good}x,c\n"), &[("format", "csv")], &columns).unwrap_err();
+    assert!(error.message.contains("line 5001 (record 2501)"), "{error}");
+}
+
+#[test]
+fn an_open_quote_and_a_null_that_is_not_taken_are_malformed() {
+    let columns = [("n", "INT"), ("s", "STRING!")];
+    let cases = [
+        ("1,a\n2,\"b\n3,c\n", "line 2 (record 2): a quote is not closed before the end of the file", 1),
+        ("1,a\n2,NA\n3,c\n", "line 2 (record 2): column 's': expected STRING (the column is NOT NULL), found 'NA'", 2),
+    ];
+    for (content, expected, left) in cases {
+        let options = [("format", "csv"), ("csv.null-literal", "NA")];
+        let error = rows("a.csv", content, &options, &columns).unwrap_err();
+        assert!(error.message.contains(expected), "{error}");
+        let skipping = [options[0], options[1], ("format.on-error", "skip")];
+        assert_eq!(rows("a.csv", content, &skipping, &columns).unwrap().len(), left);
+    }
+    assert_eq!(rows("a.csv", "1,\"a\"", &[("format", "csv")], &columns).unwrap(), ["1, a"], "a last line needs no end");
+}
+
+#[test]
+fn a_header_is_read_once_and_holds_for_every_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let content: String = (0..100).map(|n| format!("{n},x{n}\n")).collect();
+    write(folder.path(), "in/a.csv", format!("n,s\n{content}"));
+    // The table has the columns the other way round.
+    let source = source(folder.path(), &[("format", "csv"), ("csv.header", "true")], &[("s", "STRING"), ("n", "INT")]);
+    assert_eq!(read_all(&source, 7).unwrap()[99], "x99, 99");
+    assert_replays(&source, 7, 50);
+    let twice = rows("a.csv", "n,s,n\n1,a,2\n", &[("format", "csv"), ("csv.header", "true")], &[("n", "INT")]).unwrap_err();
+    assert!(twice.message.contains("the header names column 'n' twice"), "{twice}");
+}
+
+#[test]
 fn a_header_without_the_column_is_refused() {
     let error = rows("a.csv", "day,delay,carier,at\n", &[("format", "csv"), ("csv.header", "true")], FLIGHTS).unwrap_err();
     assert!(error.message.contains("the header has no column 'carrier'; did you mean 'carier'?"), "{error}");
@@ -131,6 +177,7 @@ fn skipped_records_are_counted_and_the_count_survives_a_replay() {
         let offset = opened.reader.offset();
         assert_eq!(opened.rest(10).unwrap().len() as u64 + opened.reader.skipped() + 43, 100);
         assert_eq!(opened.reader.skipped(), 14);
+        assert_eq!(opened.reader.offset()["records"], 100, "malformed ones too");
         let mut replayed = Opened::new(&source, &"a.csv".to_owned(), Some(&offset)).unwrap();
         assert_eq!(replayed.reader.skipped(), 7);
         replayed.rest(10).unwrap();
@@ -180,10 +227,16 @@ fn json_errors_tell_file_line_field_and_text() {
         let skipping = [("format", "json"), ("json.ignore-parse-errors", "true")];
         assert_eq!(rows("a.json", &content, &skipping, &[("n", "BIGINT")]).unwrap(), ["1", "1"]);
     }
+    let mixed = "\u{feff}{\"n\": 1}\n{\"n\": 2}\nbad\n{\"n\": 3}\n{\"n\": 4}\n";
+    let skipping = [("format", "json"), ("format.on-error", "skip")];
+    assert_eq!(rows("a.json", mixed, &skipping, &[("n", "BIGINT")]).unwrap(), ["1", "2", "3", "4"], "in the order of the file");
     let invalid = rows("a.json", b"{\"n\": \"\xff\"}\n", &[("format", "json")], &[("n", "STRING")]).unwrap_err();
     assert_eq!(invalid.kind, ErrorKind::Data);
     let null = rows("a.json", "{}\n", &[("format", "json")], &[("n", "BIGINT!")]).unwrap_err();
-    assert!(null.message.contains("'n'") || null.message.contains("n"), "{null}");
+    assert!(null.message.contains("column 'n': it is NOT NULL, and null or not there"), "{null}");
+    let columns = [("s", "STRING"), ("m", "DECIMAL")];
+    let wide = rows("a.json", "{\"s\": \"x\", \"m\": 123456789012}\n", &[("format", "json")], &columns).unwrap_err();
+    assert!(wide.message.contains("column 'm': "), "{wide}");
 }
 
 #[test]
@@ -194,6 +247,7 @@ fn gzip_is_known_by_its_ending_and_refused_when_cut_off() {
     let found = rows("a.csv.gz", &packed, &[("format", "csv")], &columns).unwrap();
     assert_eq!((found.len(), found[49_999].as_str()), (50_000, "49999"));
     assert_eq!(rows("a", &packed, &[("format", "csv"), ("compression", "gzip")], &columns).unwrap().len(), 50_000);
+    assert_eq!(rows("a.gzip", &packed, &[("format", "csv")], &columns).unwrap().len(), 50_000);
     let two = [packed.clone(), gzip("50000\n")].concat();
     assert_eq!(rows("a.csv.gz", two, &[("format", "csv")], &columns).unwrap().len(), 50_001);
     for bad in [
