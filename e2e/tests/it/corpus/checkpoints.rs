@@ -79,7 +79,7 @@ async fn restored(loaded: &Loaded, store: &Path, paths: JobPaths, from: Option<O
     let (job, graph) = (&loaded.job, &loaded.planned.graph);
     let opened = rheos_checkpoint::open(&format!("file://{}", store.display()), &BTreeMap::new()).map_err(|e| e.to_string())?;
     let protocol = Protocol::new(opened, paths, 1);
-    let request = from.map(|folder| Restore { request: "corpus".to_owned(), store: None, folder });
+    let request = from.map(|folder| Restore { request: "corpus".to_owned(), store: None, folder, first: false });
     let begun = protocol.begin(request.as_ref()).await.map_err(|e| e.to_string())?;
     let Some(manifest) = &begun.point.manifest else { return Ok("began from nothing".to_owned()) };
     restore::check(graph, job.max_parallelism, manifest, false).map_err(|e| e.to_string())?;
