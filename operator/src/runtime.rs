@@ -2,9 +2,11 @@
 
 pub mod backoff;
 pub mod client;
+pub mod config;
 pub mod health;
 pub mod leader;
 pub mod lease;
 pub mod metrics;
+pub mod process;
 pub mod queue;
 pub mod runner;

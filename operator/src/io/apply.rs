@@ -10,6 +10,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use rheos_api::kube::{Savepoint, StreamJob};
+use rheos_api::savepoint::SavepointStatus;
 use rheos_api::{API_VERSION, SAVEPOINT_KIND};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -192,7 +193,7 @@ impl<W: Workers> Execute<'_, W> {
         &self,
         name: &'static str,
         target: &action::Target,
-        status: &serde_json::Value,
+        status: &SavepointStatus,
     ) -> Result<Done, Error> {
         let body = json!({
             "apiVersion": API_VERSION,

@@ -29,15 +29,6 @@ pub struct JobMark {
     deleting: bool,
 }
 
-/// A Savepoint and whether its data goes with it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SavepointItem {
-    /// What a job's decision sees.
-    pub facts: SavepointFacts,
-    /// The whole object.
-    pub object: std::sync::Arc<Savepoint>,
-}
-
 /// A pod that deletes a savepoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DisposalFacts {
@@ -168,32 +159,26 @@ pub fn disposal(pod: &Pod) -> Option<Item<DisposalFacts>> {
             (None, None) => status.message.map(cut),
         },
     };
-    item(pod.meta(), pod.labels().get(labels::SAVEPOINT)?.clone(), facts)
+    let owner = pod.owner_references().iter().find(|owner| owner.kind == rheos_api::SAVEPOINT_KIND)?;
+    item(pod.meta(), owner.name.clone(), facts)
 }
 
 /// A Savepoint, found by its job.
-pub fn savepoint(object: Savepoint) -> Option<Item<SavepointItem>> {
-    let status = object.status.clone().unwrap_or_default();
-    let stamp = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+pub fn savepoint(object: Savepoint) -> Option<Item<SavepointFacts>> {
+    let metadata = object.metadata;
     let facts = SavepointFacts {
-        name: object.name_any(),
-        uid: object.uid().unwrap_or_default(),
-        resource_version: object.resource_version().unwrap_or_default(),
-        job: object.spec.job.clone(),
-        created: time(object.meta().creation_timestamp.as_ref()),
-        deleting_since: time(object.meta().deletion_timestamp.as_ref()),
-        labels: object.labels().clone(),
-        phase: status.phase,
-        uri: status.uri.clone(),
-        started: stamp(&status.started_at),
-        finished: stamp(&status.finished_at),
-        attempts: i64::from(status.attempts),
-        message: status.message.clone(),
+        name: metadata.name.clone()?,
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        created: time(metadata.creation_timestamp.as_ref()),
+        deleting_since: time(metadata.deletion_timestamp.as_ref()),
+        finalizer: metadata.finalizers.iter().flatten().any(|finalizer| finalizer == labels::FINALIZER),
+        labels: metadata.labels.clone().unwrap_or_default(),
+        annotations: metadata.annotations.clone().unwrap_or_default(),
+        spec: object.spec,
+        status: object.status.unwrap_or_default(),
     };
-    let metadata = object.metadata.clone();
-    let mut object = object;
-    object.metadata.managed_fields = None;
-    item(&metadata, facts.job.clone(), SavepointItem { facts, object: std::sync::Arc::new(object) })
+    item(&metadata, facts.spec.job.clone(), facts)
 }
 
 /// Cuts a text to [`MESSAGE_LIMIT`] at a character.

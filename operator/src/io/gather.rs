@@ -32,6 +32,8 @@ pub enum Gathered {
         observed: Box<Observed>,
         /// What a write has to name.
         read: Read,
+        /// Whether its SQL is in a ConfigMap that is not watched.
+        sql_from: bool,
         /// Who it is, for events.
         about: Box<k8s_openapi::api::core::v1::ObjectReference>,
     },
@@ -82,7 +84,8 @@ pub async fn gather<W: Workers>(operator: &Operator<W>, key: &Key) -> Result<Gat
         resource_version: job.resource_version().unwrap_or_default(),
         finalizers: job.finalizers().to_vec(),
     };
-    Ok(Gathered::Job { observed: Box::new(observed), read, about: Box::new(job.object_ref(&())) })
+    let (sql_from, about) = (job.spec.sql_from.is_some(), Box::new(job.object_ref(&())));
+    Ok(Gathered::Job { observed: Box::new(observed), read, sql_from, about })
 }
 
 fn identity(key: &Key, job: &StreamJob) -> Identity {
@@ -140,12 +143,10 @@ async fn ask<W: Workers>(operator: &Operator<W>, job: &Key, job_uid: &str, mut p
 }
 
 fn savepoints<W: Workers>(operator: &Operator<W>, key: &Key, job: &StreamJob) -> Vec<SavepointFacts> {
-    let mut found: Vec<SavepointFacts> =
-        operator.caches.savepoints.of(key).into_iter().map(|savepoint| savepoint.facts).collect();
+    let mut found = operator.caches.savepoints.of(key);
     let named = job.spec.restore.as_ref().and_then(|restore| restore.from.savepoint.clone());
     if let Some(name) = named.filter(|name| !found.iter().any(|savepoint| savepoint.name == *name)) {
-        let other = operator.caches.savepoints.get(&Key::new(key.namespace.clone(), name));
-        found.extend(other.map(|savepoint| savepoint.facts));
+        found.extend(operator.caches.savepoints.get(&Key::new(key.namespace.clone(), name)));
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found

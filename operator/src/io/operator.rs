@@ -9,9 +9,9 @@ use kube::Client;
 
 use super::cache::{Cache, Key};
 use super::events::Events;
-use super::facts::{DisposalFacts, JobMark, OwnedFacts, SavepointItem};
+use super::facts::{DisposalFacts, JobMark, OwnedFacts};
 use super::snapshots::Snapshots;
-use crate::reconcile::{Answer, PodFacts, Refusal};
+use crate::reconcile::{Answer, PodFacts, Refusal, SavepointFacts};
 use crate::runtime::leader::Leadership;
 use crate::runtime::metrics::{Metrics, PhaseLabels};
 
@@ -36,7 +36,7 @@ pub struct Caches {
     /// Disruption budgets, by job.
     pub budgets: Cache<OwnedFacts>,
     /// Savepoints, by job.
-    pub savepoints: Cache<SavepointItem>,
+    pub savepoints: Cache<SavepointFacts>,
     /// Pods that delete savepoints, by savepoint.
     pub disposals: Cache<DisposalFacts>,
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use kube::runtime::events::EventType;
-
 use super::apply::apply;
 use super::cache::Key;
 use super::error::Error;
@@ -12,7 +10,7 @@ use super::gather::{Gathered, gather};
 use super::operator::Operator;
 use super::status;
 use super::workers::Workers;
-use crate::reconcile::{EventKind, EventNote, Wanted, decide};
+use crate::reconcile::{EventKind, EventNote, decide};
 use crate::runtime::backoff;
 use crate::runtime::runner::Next;
 
@@ -34,8 +32,8 @@ pub async fn reconcile<W: Workers>(
 ) -> Result<Next, Error> {
     operator.leadership.check()?;
     let now = (operator.clock)();
-    let (observed, read, about) = match gather(operator, key).await? {
-        Gathered::Job { observed, read, about } => (observed, read, about),
+    let (observed, read, sql_from, about) = match gather(operator, key).await? {
+        Gathered::Job { observed, read, sql_from, about } => (observed, read, sql_from, about),
         Gathered::Gone => {
             operator.phases.note(&operator.metrics, key, None, now);
             if let Some(followers) = followers {
@@ -64,7 +62,6 @@ pub async fn reconcile<W: Workers>(
         let pause = backoff::delay(&observed.job.uid, times).min(REFUSED_PAUSE);
         return Ok(Next::After(if times == 0 { Duration::ZERO } else { pause }));
     }
-    let spec_sql = matches!(&observed.wanted, Wanted::SqlMissing(_)) || observed.sql_from;
-    let longest = if spec_sql { SQL_RESYNC } else { RESYNC };
+    let longest = if sql_from { SQL_RESYNC } else { RESYNC };
     Ok(Next::After(decision.requeue.unwrap_or(longest).min(longest)))
 }

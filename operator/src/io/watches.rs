@@ -24,6 +24,7 @@ use super::cache::{Cache, Changed, Item, Key};
 use super::facts;
 use super::operator::Caches;
 use crate::labels;
+use crate::reconcile::SavepointFacts;
 use crate::runtime::client::WATCH_TIMEOUT;
 use crate::runtime::metrics::{KindLabels, Metrics};
 use crate::runtime::runner::Work;
@@ -58,15 +59,17 @@ impl Watches {
         };
         let ours = format!("{}={}", labels::MANAGED_BY, labels::OPERATOR_NAME);
         let of_jobs = format!("{ours},{}", labels::JOB);
+        let workers = format!("{of_jobs},{}", labels::INDEX);
+        let revisions = format!("{of_jobs},{}", labels::REVISION);
         let wake = |work: &Work<Key>| {
             let work = work.clone();
             move |changed: Changed| work.push(changed.owner)
         };
-        let disposals = format!("{ours},{}", labels::SAVEPOINT);
+        let disposals = format!("{ours},{}={}", labels::ROLE, labels::DISPOSAL);
         watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", facts::job_mark, &caches.jobs, wake(jobs));
-        watches.add::<Pod, _>("Pod", &of_jobs, |object| facts::pod(&object), &caches.pods, wake(jobs));
+        watches.add::<Pod, _>("Pod", &workers, |object| facts::pod(&object), &caches.pods, wake(jobs));
         watches.add::<Pod, _>("Pod", &disposals, |object| facts::disposal(&object), &caches.disposals, wake(savepoints));
-        watches.add::<PartialObjectMeta<ConfigMap>, _>("ConfigMap", &of_jobs, facts::owned, &caches.config_maps, wake(jobs));
+        watches.add::<PartialObjectMeta<ConfigMap>, _>("ConfigMap", &revisions, facts::owned, &caches.config_maps, wake(jobs));
         watches.add::<PartialObjectMeta<Service>, _>("Service", &of_jobs, facts::owned, &caches.services, wake(jobs));
         watches.add::<PartialObjectMeta<PodDisruptionBudget>, _>(
             "PodDisruptionBudget",
@@ -126,7 +129,7 @@ impl Watches {
     }
 }
 
-fn guarded(object: DeserializeGuard<Savepoint>) -> Option<Item<facts::SavepointItem>> {
+fn guarded(object: DeserializeGuard<Savepoint>) -> Option<Item<SavepointFacts>> {
     match object.0 {
         Ok(savepoint) => facts::savepoint(savepoint),
         Err(invalid) => {

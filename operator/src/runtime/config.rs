@@ -1,0 +1,94 @@
+//! [pure] The command line of the operator.
+
+use std::net::SocketAddr;
+
+use clap::{Parser, Subcommand};
+
+/// The operator of Rheos.
+#[derive(Debug, Parser)]
+#[command(name = "rheos-operator", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Reconciles jobs until it is told to stop.
+    Run(RunArgs),
+    /// Prints the custom resource definitions as YAML.
+    Crd,
+}
+
+/// How to run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// Namespaces to look after, separated by commas; all of them when absent.
+    #[arg(long, env = "RHEOS_NAMESPACES", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// The operator's own namespace: of its lease and of its key.
+    #[arg(long, env = "RHEOS_OPERATOR_NAMESPACE", default_value = "rheos-system")]
+    pub own_namespace: String,
+    /// Name of this process in the lease and in events; the pod's name.
+    #[arg(long, env = "RHEOS_POD_NAME", default_value = "rheos-operator")]
+    pub identity: String,
+    /// Image of workers whose job names none.
+    #[arg(long, env = "RHEOS_WORKER_IMAGE")]
+    pub worker_image: String,
+    /// Where probes and metrics are served.
+    #[arg(long, env = "RHEOS_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Name of the lease; two operators with different namespaces need different ones.
+    #[arg(long, env = "RHEOS_LEASE", default_value = "rheos-operator")]
+    pub lease: String,
+    /// Acts without a lease. Only one such process may run.
+    #[arg(long)]
+    pub no_leader_election: bool,
+    /// Most jobs that are reconciled at the same time.
+    #[arg(long, env = "RHEOS_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub concurrency: u16,
+    /// What is logged: `info`, `debug`, or as `tracing`'s filters say.
+    #[arg(long, env = "RHEOS_LOG", default_value = "info,kube=warn")]
+    pub log: String,
+}
+
+impl RunArgs {
+    /// The scopes of the watches: the namespaces, or one empty name for all.
+    pub fn scopes(&self) -> Vec<String> {
+        let named: Vec<String> = self.namespaces.iter().map(|name| name.trim().to_owned()).collect();
+        let mut named: Vec<String> = named.into_iter().filter(|name| !name.is_empty()).collect();
+        named.sort_unstable();
+        named.dedup();
+        if named.is_empty() { vec![String::new()] } else { named }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> RunArgs {
+        let all = ["rheos-operator", "run", "--worker-image", "w"].iter().chain(args);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Run(args) => args,
+            Command::Crd => panic!("run was asked for"),
+        }
+    }
+
+    #[test]
+    fn namespaces_are_all_or_those_that_are_named() {
+        assert_eq!(run(&[]).scopes(), [""]);
+        assert_eq!(run(&["--namespaces", "b,a, a,"]).scopes(), ["a", "b"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for wrong in [["--concurrency", "0"], ["--listen", "here"]] {
+            let all = ["rheos-operator", "run", "--worker-image", "w"].iter().chain(&wrong);
+            assert!(Cli::try_parse_from(all).is_err(), "{wrong:?}");
+        }
+        assert!(Cli::try_parse_from(["rheos-operator", "run"]).is_err(), "an image is needed");
+    }
+}

@@ -1,0 +1,220 @@
+//! [io] The life of the process: connect, serve the probes, wait for the lease, watch, reconcile, stop.
+//!
+//! Order of the end, on SIGTERM: no new reconcile begins, those that run come to their end, the lease is given back, and
+//! the next process goes on at once. When the lease is lost: the process ends, with everything that it had under way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::client::{Freshness, Observer, connect};
+use super::config::RunArgs;
+use super::health::{self, Health};
+use super::leader::{Candidate, Leadership};
+use super::metrics::Metrics;
+use super::runner::{self, Work};
+use crate::io::cache::Key;
+use crate::io::followers::Followers;
+use crate::io::operator::Settings;
+use crate::io::token;
+use crate::io::watches::Watches;
+use crate::io::workers::Pods;
+use crate::io::{Operator, savepoint, stream_job};
+
+/// How long reconciles that run may take to come to their end when the process has to stop.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How many Savepoints are reconciled at the same time.
+pub const SAVEPOINT_CONCURRENCY: usize = 8;
+/// How often the first lists are looked at until they are complete.
+const SYNC_PERIOD: Duration = Duration::from_millis(20);
+
+/// Why the process ended, other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// No cluster, or one that cannot be spoken to.
+    #[error("no connection to a cluster: {0}. Run in a pod, or set KUBECONFIG")]
+    Connect(String),
+    /// The probes cannot be served.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no master key.
+    #[error(transparent)]
+    Key(#[from] token::KeyError),
+    /// No HTTP client for pods can be made.
+    #[error(transparent)]
+    Pods(#[from] rheos_control_api::ClientError),
+    /// The lease is lost.
+    #[error("the lease is lost; this process ends, so that nothing acts twice")]
+    LeaseLost,
+    /// A signal cannot be listened for.
+    #[error("signals cannot be listened for: {0}")]
+    Signal(std::io::Error),
+}
+
+/// Runs until a signal or a fatal error.
+///
+/// # Errors
+/// See [`Fatal`].
+pub async fn run(args: RunArgs) -> Result<(), Fatal> {
+    let mut config = Config::infer().await.map_err(|error| Fatal::Connect(error.to_string()))?;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    let (metrics, registry) = Metrics::new();
+    let observer = Observer { metrics: Arc::new(metrics), freshness: Freshness::default() };
+    let client = connect(config, observer.clone()).map_err(|error| Fatal::Connect(error.to_string()))?;
+    let works = Works { jobs: Work::new("StreamJob"), savepoints: Work::new("Savepoint") };
+    let leadership = if args.no_leader_election { Leadership::always() } else { Leadership::none() };
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.map_err(|source| Fatal::Listen { address: args.listen, source })?;
+    let health = Arc::new(Health::new(works.canaries(&leadership), observer.freshness.clone(), registry));
+    tokio::spawn(async move {
+        if let Err(error) = health::serve(listener, health).await {
+            error!("probes and metrics are not served any more: {error}");
+        }
+    });
+    let (stop, stopped) = watch::channel(false);
+    let mut signals = Signals::new()?;
+    let process = format!("{}-{}", args.identity, std::process::id());
+    let mut candidate = Candidate::new(client.clone(), &args.own_namespace, &args.lease, process, leadership.clone());
+    if !args.no_leader_election {
+        tokio::select! {
+            () = candidate.acquire() => {}
+            () = signals.recv() => return Ok(()),
+        }
+    }
+    observer.metrics.leading.set(1);
+    let mut work = std::pin::pin!(reconcile(&args, client, observer.metrics, leadership, works, stopped));
+    let ended = tokio::select! {
+        ended = &mut work => return ended,
+        () = signals.recv() => true,
+        () = candidate.hold(), if !args.no_leader_election => false,
+    };
+    if !ended {
+        return Err(Fatal::LeaseLost);
+    }
+    info!("stopping: reconciles come to their end");
+    stop.send_replace(true);
+    let end = async {
+        tokio::select! {
+            ended = tokio::time::timeout(STOP_PATIENCE, &mut work) => ended.unwrap_or(Ok(())),
+            () = candidate.hold(), if !args.no_leader_election => Err(Fatal::LeaseLost),
+        }
+    };
+    end.await?;
+    if !args.no_leader_election {
+        candidate.release().await;
+    }
+    Ok(())
+}
+
+/// The queues.
+#[derive(Clone)]
+struct Works {
+    jobs: Work<Key>,
+    savepoints: Work<Key>,
+}
+
+impl Works {
+    /// A process that does not lead has no loop that has to turn.
+    fn canaries(&self, leadership: &Leadership) -> Vec<(&'static str, health::Canary)> {
+        let canary = |work: &Work<Key>| -> health::Canary {
+            let (work, leadership) = (work.clone(), leadership.clone());
+            Box::new(move || if leadership.check().is_ok() { work.quiet() } else { Duration::ZERO })
+        };
+        vec![("StreamJob", canary(&self.jobs)), ("Savepoint", canary(&self.savepoints))]
+    }
+}
+
+async fn reconcile(
+    args: &RunArgs,
+    client: Client,
+    metrics: Arc<Metrics>,
+    leadership: Leadership,
+    works: Works,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), Fatal> {
+    let key = token::master_key(&client, &args.own_namespace).await?;
+    let workers = Arc::new(Pods::new(key.clone(), Arc::clone(&metrics))?);
+    let settings = Settings { worker_image: args.worker_image.clone() };
+    let operator = Operator::new(
+        client.clone(),
+        Arc::clone(&workers),
+        key,
+        settings,
+        leadership,
+        Arc::clone(&metrics),
+        args.identity.clone(),
+    );
+    let operator = Arc::new(operator);
+    let scopes = args.scopes();
+    let watches = Watches::start(&client, &scopes, &operator.caches, &works.jobs, &works.savepoints, &metrics);
+    let followers = Followers::new(workers, operator.views.clone(), works.jobs.clone(), Arc::clone(&metrics));
+    let followers = Arc::new(followers);
+    let mut stopping = stopped.clone();
+    tokio::select! {
+        () = synced(&operator, &scopes) => {}
+        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+    }
+    info!(jobs = operator.caches.jobs.keys().len(), "the first lists are complete; reconciling");
+    let of_jobs = {
+        let (operator, followers) = (Arc::clone(&operator), Arc::clone(&followers));
+        runner::run(works.jobs, usize::from(args.concurrency), Arc::clone(&metrics), stopped.clone(), move |key: Key| {
+            let (operator, followers) = (Arc::clone(&operator), Arc::clone(&followers));
+            async move { stream_job::reconcile(&operator, Some(&followers), &key).await }
+        })
+    };
+    let of_savepoints = {
+        let operator = Arc::clone(&operator);
+        runner::run(works.savepoints, SAVEPOINT_CONCURRENCY, Arc::clone(&metrics), stopped, move |key: Key| {
+            let operator = Arc::clone(&operator);
+            async move { savepoint::reconcile(&operator, &key).await }
+        })
+    };
+    tokio::join!(of_jobs, of_savepoints);
+    drop(watches);
+    Ok(())
+}
+
+/// Until every first list is complete. What is missing is told now and then: a right that was not given shows here.
+async fn synced(operator: &Operator<Pods>, scopes: &[String]) {
+    let mut told = std::time::Instant::now();
+    loop {
+        let missing = operator.caches.missing(scopes);
+        if missing.is_empty() {
+            return;
+        }
+        if told.elapsed() >= Duration::from_secs(10) {
+            told = std::time::Instant::now();
+            tracing::warn!(?missing, "waiting for the first lists");
+        }
+        tokio::time::sleep(SYNC_PERIOD).await;
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Fatal> {
+        let on = |kind| signal(kind).map_err(Fatal::Signal);
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
