@@ -12,6 +12,7 @@ pub mod facts;
 pub mod followers;
 pub mod gather;
 pub mod operator;
+
 pub mod savepoint;
 pub mod snapshots;
 pub mod status;

@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 
 /// All definitions, as one YAML stream.
 fn crd() -> Result<String, String> {
-    Err("TODO".into())
+    let files = rheos_api::kube::files().map_err(|error| error.to_string())?;
+    Ok(files.into_iter().map(|(_, text)| format!("---\n{text}")).collect())
 }
 
 fn fail(message: &str) -> ExitCode {

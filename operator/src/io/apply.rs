@@ -31,7 +31,7 @@ use rheos_control_api::JobView;
 pub const TOKEN_FIELD: &str = "token";
 
 /// How an action ended that did not fail.
-enum Done {
+pub(super) enum Done {
     /// It is as it was asked for.
     Yes,
     /// It was refused.
@@ -123,20 +123,7 @@ impl<W: Workers> Execute<'_, W> {
     }
 
     async fn finalizer(&self, name: &'static str, wanted: bool) -> Result<Done, Error> {
-        let api: Api<PartialObjectMeta<StreamJob>> = self.api();
-        let mut finalizers = self.read.finalizers.clone();
-        finalizers.retain(|finalizer| finalizer != FINALIZER);
-        if wanted {
-            finalizers.push(FINALIZER.to_owned());
-        }
-        let patch = json!({"metadata": {
-            "uid": self.read.uid,
-            "resourceVersion": self.read.resource_version,
-            "finalizers": finalizers,
-        }});
-        let written = api.patch_metadata(&self.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        let written = if wanted { written.map(drop) } else { gone_is_fine(written.map(drop)) };
-        outcome(name, &self.key.name, written, format!("changing the finalizers of {}", self.key))
+        finalizer(self.api::<StreamJob>(), &self.key, self.read, name, wanted).await
     }
 
     async fn create<K>(&self, name: &'static str, object: &K) -> Result<Done, Error>
@@ -225,6 +212,32 @@ impl<W: Workers> Execute<'_, W> {
     }
 }
 
+/// Puts our finalizer on an object that was read, or takes it away; those of others stay.
+pub(super) async fn finalizer<K>(
+    api: Api<K>,
+    key: &Key,
+    read: &Read,
+    action: &'static str,
+    wanted: bool,
+) -> Result<Done, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut finalizers = read.finalizers.clone();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if wanted {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let patch = json!({"metadata": {
+        "uid": read.uid,
+        "resourceVersion": read.resource_version,
+        "finalizers": finalizers,
+    }});
+    let written = api.patch_metadata(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let written = if wanted { written.map(drop) } else { gone_is_fine(written.map(drop)) };
+    outcome(action, &key.name, written, format!("changing the finalizers of {} {key}", K::kind(&())))
+}
+
 fn refused_call(action: &'static str, target: &Target, error: CallError) -> Result<Done, Error> {
     match error {
         CallError::Refused { status, message } => Ok(Done::Refused(Refusal {
@@ -238,14 +251,14 @@ fn refused_call(action: &'static str, target: &Target, error: CallError) -> Resu
     }
 }
 
-fn exists_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
+pub(super) fn exists_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match outcome {
         Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => Ok(()),
         other => other,
     }
 }
 
-fn gone_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
+pub(super) fn gone_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match outcome {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other,
@@ -254,7 +267,7 @@ fn gone_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
 
 /// What the apiserver will refuse again, however often it is asked: quota and policies (403), rules of the schema (400,
 /// 422). All else is worth a retry.
-fn outcome(action: &'static str, object: &str, written: Result<(), kube::Error>, what: String) -> Result<Done, Error> {
+pub(super) fn outcome(action: &'static str, object: &str, written: Result<(), kube::Error>, what: String) -> Result<Done, Error> {
     match written {
         Ok(()) => Ok(Done::Yes),
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Ok(Done::Refused(Refusal {

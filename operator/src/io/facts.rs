@@ -10,11 +10,13 @@ use kube::{Resource, ResourceExt};
 use rheos_api::kube::Savepoint;
 
 use super::cache::{Item, Key};
-use crate::labels;
+use crate::{build, labels};
+use crate::lifecycle::disposal::DisposalPod;
+use crate::reconcile::action::Target;
 use crate::reconcile::{Answer, Container, PodFacts, SavepointFacts};
 
-/// Name of the container that runs the worker.
-pub const WORKER_CONTAINER: &str = "worker";
+/// Name of the container of a pod that deletes a savepoint.
+pub const DISPOSAL_CONTAINER: &str = "disposal";
 /// Longest message that is kept of a pod or a container, bytes.
 pub const MESSAGE_LIMIT: usize = 1024;
 
@@ -27,19 +29,6 @@ pub struct JobMark {
     annotations: Vec<(String, String)>,
     finalizers: Vec<String>,
     deleting: bool,
-}
-
-/// A pod that deletes a savepoint.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DisposalFacts {
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
-    /// `Pending`, `Running`, `Succeeded`, `Failed`.
-    pub phase: String,
-    /// Why it waits or failed.
-    pub message: Option<String>,
 }
 
 /// An object that a job owns, by name.
@@ -116,7 +105,7 @@ pub fn pod(pod: &Pod) -> Option<Item<PodFacts>> {
         address: status.pod_ip.as_deref().and_then(|text| text.parse::<IpAddr>().ok()),
         ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
         unscheduled: condition("PodScheduled").filter(|condition| condition.status == "False").map(reasons),
-        container: container(pod),
+        container: container(pod, build::CONTAINER),
         answer: Answer::NotAsked,
     };
     item(pod.meta(), pod.labels().get(labels::JOB)?.clone(), facts)
@@ -126,9 +115,9 @@ fn reasons(condition: &PodCondition) -> (String, String) {
     (condition.reason.clone().unwrap_or_default(), cut(condition.message.clone().unwrap_or_default()))
 }
 
-fn container(pod: &Pod) -> Container {
+fn container(pod: &Pod, name: &str) -> Container {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let Some(status) = statuses.into_iter().find(|status| status.name == WORKER_CONTAINER) else {
+    let Some(status) = statuses.into_iter().find(|status| status.name == name) else {
         return Container::default();
     };
     let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
@@ -144,20 +133,25 @@ fn container(pod: &Pod) -> Container {
     }
 }
 
-/// A pod that deletes a savepoint.
-pub fn disposal(pod: &Pod) -> Option<Item<DisposalFacts>> {
+/// A pod that deletes a savepoint, found by the Savepoint.
+pub fn disposal(pod: &Pod) -> Option<Item<DisposalPod>> {
     let status = pod.status.clone().unwrap_or_default();
-    let container = container(pod);
+    let container = container(pod, DISPOSAL_CONTAINER);
     let ended = container.last_end.filter(|(_, code, _)| *code != 0);
-    let facts = DisposalFacts {
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
+    let facts = DisposalPod {
+        target: Target {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            resource_version: pod.resource_version().unwrap_or_default(),
+        },
         phase: status.phase.unwrap_or_default(),
         message: match (container.waiting, ended) {
             (_, Some((reason, code, message))) => Some(format!("{reason} (exit code {code}): {message}")),
             (Some((reason, message)), None) => Some(format!("{reason}: {message}")),
             (None, None) => status.message.map(cut),
         },
+        created: time(pod.meta().creation_timestamp.as_ref()),
+        deleting: pod.meta().deletion_timestamp.is_some(),
     };
     let owner = pod.owner_references().iter().find(|owner| owner.kind == rheos_api::SAVEPOINT_KIND)?;
     item(pod.meta(), owner.name.clone(), facts)

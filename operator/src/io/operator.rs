@@ -9,8 +9,9 @@ use kube::Client;
 
 use super::cache::{Cache, Key};
 use super::events::Events;
-use super::facts::{DisposalFacts, JobMark, OwnedFacts};
+use super::facts::{JobMark, OwnedFacts};
 use super::snapshots::Snapshots;
+use crate::lifecycle::disposal::DisposalPod;
 use crate::reconcile::{Answer, PodFacts, Refusal, SavepointFacts};
 use crate::runtime::leader::Leadership;
 use crate::runtime::metrics::{Metrics, PhaseLabels};
@@ -38,7 +39,7 @@ pub struct Caches {
     /// Savepoints, by job.
     pub savepoints: Cache<SavepointFacts>,
     /// Pods that delete savepoints, by savepoint.
-    pub disposals: Cache<DisposalFacts>,
+    pub disposals: Cache<DisposalPod>,
 }
 
 impl Caches {

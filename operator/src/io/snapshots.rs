@@ -7,16 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
 use super::cache::Key;
 use super::error::Error;
-use super::facts::{self, OwnedFacts};
-use crate::labels;
+use super::facts::OwnedFacts;
+use crate::build;
 use crate::reconcile::Snapshot;
 
-/// The key under which a ConfigMap holds the job.
-pub const JOB_FIELD: &str = "job.json";
 /// Snapshots that are kept in memory.
 pub const KEPT: usize = 256;
 
@@ -42,7 +40,7 @@ impl Snapshots {
             let api: Api<ConfigMap> = Api::namespaced(client.clone(), &job.namespace);
             let what = || format!("reading ConfigMap {}/{}", job.namespace, map.name);
             let Some(object) = api.get_opt(&map.name).await.map_err(Error::api(what()))? else { continue };
-            match parse(&object) {
+            match build::config_map::read(&object) {
                 Ok(snapshot) => {
                     let mut known = self.lock();
                     if known.len() >= KEPT {
@@ -60,22 +58,4 @@ impl Snapshots {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Snapshot>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn parse(map: &ConfigMap) -> Result<Snapshot, String> {
-    let text = map.data.as_ref().and_then(|data| data.get(JOB_FIELD)).ok_or(format!("it has no field {JOB_FIELD:?}"))?;
-    let revision = map.labels().get(labels::REVISION).ok_or(format!("it has no label {}", labels::REVISION))?;
-    let manifest: rheos_api::StreamJob = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let job = rheos_api::validate(&manifest).map_err(|errors| {
-        errors.first().map_or_else(|| "it breaks a rule".to_owned(), ToString::to_string)
-    })?;
-    Ok(Snapshot {
-        revision: revision.clone(),
-        name: map.name_any(),
-        uid: map.uid().unwrap_or_default(),
-        resource_version: map.resource_version().unwrap_or_default(),
-        created: facts::time(map.metadata.creation_timestamp.as_ref()),
-        spec: manifest.spec,
-        job,
-    })
 }

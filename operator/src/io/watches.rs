@@ -66,7 +66,15 @@ impl Watches {
             move |changed: Changed| work.push(changed.owner)
         };
         let disposals = format!("{ours},{}={}", labels::ROLE, labels::DISPOSAL);
-        watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", facts::job_mark, &caches.jobs, wake(jobs));
+        // A Savepoint says so when its job comes or goes.
+        let (to_jobs, to_savepoints, known) = (jobs.clone(), savepoints.clone(), caches.savepoints.clone());
+        let of_job = move |changed: Changed| {
+            for savepoint in known.of(&changed.key) {
+                to_savepoints.push(Key::new(changed.key.namespace.clone(), savepoint.name));
+            }
+            to_jobs.push(changed.key);
+        };
+        watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", facts::job_mark, &caches.jobs, of_job);
         watches.add::<Pod, _>("Pod", &workers, |object| facts::pod(&object), &caches.pods, wake(jobs));
         watches.add::<Pod, _>("Pod", &disposals, |object| facts::disposal(&object), &caches.disposals, wake(savepoints));
         watches.add::<PartialObjectMeta<ConfigMap>, _>("ConfigMap", &revisions, facts::owned, &caches.config_maps, wake(jobs));

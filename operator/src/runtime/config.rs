@@ -26,31 +26,31 @@ pub enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// Namespaces to look after, separated by commas; all of them when absent.
-    #[arg(long, env = "RHEOS_NAMESPACES", value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',')]
     pub namespaces: Vec<String>,
     /// The operator's own namespace: of its lease and of its key.
-    #[arg(long, env = "RHEOS_OPERATOR_NAMESPACE", default_value = "rheos-system")]
+    #[arg(long, default_value = "rheos-system")]
     pub own_namespace: String,
     /// Name of this process in the lease and in events; the pod's name.
-    #[arg(long, env = "RHEOS_POD_NAME", default_value = "rheos-operator")]
+    #[arg(long, default_value = "rheos-operator")]
     pub identity: String,
     /// Image of workers whose job names none.
-    #[arg(long, env = "RHEOS_WORKER_IMAGE")]
+    #[arg(long)]
     pub worker_image: String,
     /// Where probes and metrics are served.
-    #[arg(long, env = "RHEOS_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// Name of the lease; two operators with different namespaces need different ones.
-    #[arg(long, env = "RHEOS_LEASE", default_value = "rheos-operator")]
+    #[arg(long, default_value = "rheos-operator")]
     pub lease: String,
     /// Acts without a lease. Only one such process may run.
     #[arg(long)]
     pub no_leader_election: bool,
     /// Most jobs that are reconciled at the same time.
-    #[arg(long, env = "RHEOS_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
     /// What is logged: `info`, `debug`, or as `tracing`'s filters say.
-    #[arg(long, env = "RHEOS_LOG", default_value = "info,kube=warn")]
+    #[arg(long, default_value = "info,kube=warn")]
     pub log: String,
 }
 

@@ -47,6 +47,13 @@ impl ApiServer {
         }
     }
 
+    /// Another server in the same state.
+    pub(crate) fn fork(&self) -> Self {
+        let fork = Self::default();
+        *fork.state.lock().unwrap() = self.state.lock().unwrap().clone();
+        fork
+    }
+
     /// A client of this server. Its calls are the operator's: they are counted and can be broken.
     pub(crate) fn client(&self) -> Client {
         let server = self.clone();

@@ -46,10 +46,10 @@ pub(crate) enum Part {
     Status,
 }
 
-type Deny = Box<dyn Fn(&Key, &Value) -> Option<String> + Send>;
+type Deny = Arc<dyn Fn(&Key, &Value) -> Option<String> + Send + Sync>;
 
 /// The whole server.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct State {
     version: u64,
     uids: u64,
@@ -203,6 +203,16 @@ impl State {
             self.remove(key);
         }
         Ok(stored)
+    }
+
+    /// The status, as a kubelet or another controller writes it.
+    pub(crate) fn set_status(&mut self, key: &Key, status: &Value) {
+        let _ = self.update(key, Part::Status, &Value::Null, |object| object["status"] = status.clone());
+    }
+
+    /// Changes an object as a person does.
+    pub(crate) fn edit(&mut self, key: &Key, edit: impl FnOnce(&mut Value)) {
+        self.update(key, Part::Main, &Value::Null, edit).unwrap();
     }
 
     /// Server-side apply.
