@@ -7,13 +7,13 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::core::error_boundary::DeserializeGuard;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event, metadata_watcher, watcher};
 use kube::runtime::WatchStreamExt;
 use kube::{Api, Client, Resource};
 use rheos_api::kube::{Savepoint, StreamJob};
@@ -26,6 +26,7 @@ use super::operator::Caches;
 use crate::labels;
 use crate::reconcile::SavepointFacts;
 use crate::runtime::client::WATCH_TIMEOUT;
+use crate::runtime::controllers::Works;
 use crate::runtime::metrics::{KindLabels, Metrics};
 use crate::runtime::runner::Work;
 
@@ -47,10 +48,10 @@ impl Watches {
         client: &Client,
         scopes: &[String],
         caches: &Caches,
-        jobs: &Work<Key>,
-        savepoints: &Work<Key>,
+        works: &Works,
         metrics: &Arc<Metrics>,
     ) -> Self {
+        let (jobs, savepoints) = (&works.jobs, &works.savepoints);
         let mut watches = Self {
             client: client.clone(),
             scopes: scopes.to_vec(),
@@ -74,65 +75,98 @@ impl Watches {
             }
             to_jobs.push(changed.key);
         };
-        watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", facts::job_mark, &caches.jobs, of_job);
-        watches.add::<Pod, _>("Pod", &workers, |object| facts::pod(&object), &caches.pods, wake(jobs));
-        watches.add::<Pod, _>("Pod", &disposals, |object| facts::disposal(&object), &caches.disposals, wake(savepoints));
-        watches.add::<PartialObjectMeta<ConfigMap>, _>("ConfigMap", &revisions, facts::owned, &caches.config_maps, wake(jobs));
-        watches.add::<PartialObjectMeta<Service>, _>("Service", &of_jobs, facts::owned, &caches.services, wake(jobs));
-        watches.add::<PartialObjectMeta<PodDisruptionBudget>, _>(
-            "PodDisruptionBudget",
-            &of_jobs,
-            facts::owned,
-            &caches.budgets,
-            wake(jobs),
-        );
+        watches.metadata::<StreamJob, _>("StreamJob", "", sink(facts::job_mark, &caches.jobs, of_job));
+        watches.whole::<Pod, _>("Pod", &workers, sink(|pod| facts::pod(&pod), &caches.pods, wake(jobs)));
+        let to_disposals = sink(|pod| facts::disposal(&pod), &caches.disposals, wake(savepoints));
+        watches.whole::<Pod, _>("Pod", &disposals, to_disposals);
+        watches.metadata::<ConfigMap, _>("ConfigMap", &revisions, sink(facts::owned, &caches.config_maps, wake(jobs)));
+        watches.metadata::<Service, _>("Service", &of_jobs, sink(facts::owned, &caches.services, wake(jobs)));
+        let to_budgets = sink(facts::owned, &caches.budgets, wake(jobs));
+        watches.metadata::<PodDisruptionBudget, _>("PodDisruptionBudget", &of_jobs, to_budgets);
         let (jobs, savepoints) = (jobs.clone(), savepoints.clone());
         let both = move |changed: Changed| {
             jobs.push(changed.owner);
             savepoints.push(changed.key);
         };
-        watches.add::<DeserializeGuard<Savepoint>, _>("Savepoint", "", guarded, &caches.savepoints, both);
+        watches.whole::<DeserializeGuard<Savepoint>, _>("Savepoint", "", sink(guarded, &caches.savepoints, both));
         watches
     }
 
-    fn add<K, F>(
-        &mut self,
-        kind: &'static str,
-        selector: &str,
-        extract: impl Fn(K) -> Option<Item<F>> + Clone + Send + 'static,
-        cache: &Cache<F>,
-        wake: impl Fn(Changed) + Clone + Send + 'static,
-    ) where
+    /// Watches whole objects.
+    fn whole<K, F>(&mut self, kind: &'static str, selector: &str, sink: Sink<K, F>)
+    where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
         F: Clone + PartialEq + Send + Sync + 'static,
     {
         for scope in self.scopes.clone() {
-            let api: Api<K> = if scope.is_empty() {
-                Api::all(self.client.clone())
-            } else {
-                Api::namespaced(self.client.clone(), &scope)
-            };
-            let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
-            let mut config = watcher::Config::default().timeout(seconds).page_size(PAGE);
-            if !selector.is_empty() {
-                config = config.labels(selector);
+            let events = watcher(self.api::<K>(&scope), config(selector));
+            self.tasks.spawn(listen(kind, scope, events, sink.clone(), Arc::clone(&self.metrics)));
+        }
+    }
+
+    /// Watches metadata.
+    fn metadata<K, F>(&mut self, kind: &'static str, selector: &str, sink: Sink<PartialObjectMeta<K>, F>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+        F: Clone + PartialEq + Send + Sync + 'static,
+    {
+        for scope in self.scopes.clone() {
+            let events = metadata_watcher(self.api::<K>(&scope), config(selector));
+            self.tasks.spawn(listen(kind, scope, events, sink.clone(), Arc::clone(&self.metrics)));
+        }
+    }
+
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, scope: &str) -> Api<K> {
+        match scope {
+            "" => Api::all(self.client.clone()),
+            namespace => Api::namespaced(self.client.clone(), namespace),
+        }
+    }
+}
+
+fn config(selector: &str) -> watcher::Config {
+    let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
+    let config = watcher::Config::default().timeout(seconds).page_size(PAGE);
+    if selector.is_empty() { config } else { config.labels(selector) }
+}
+
+/// What becomes of the objects of a watch: what is kept of them, where, and whom a change wakes.
+struct Sink<K, F> {
+    extract: fn(K) -> Option<Item<F>>,
+    cache: Cache<F>,
+    wake: Arc<dyn Fn(Changed) + Send + Sync>,
+}
+
+impl<K, F> Clone for Sink<K, F> {
+    fn clone(&self) -> Self {
+        Self { extract: self.extract, cache: self.cache.clone(), wake: Arc::clone(&self.wake) }
+    }
+}
+
+fn sink<K, F>(
+    extract: fn(K) -> Option<Item<F>>,
+    cache: &Cache<F>,
+    wake: impl Fn(Changed) + Send + Sync + 'static,
+) -> Sink<K, F> {
+    Sink { extract, cache: cache.clone(), wake: Arc::new(wake) }
+}
+
+/// Listens to one watch until the task is ended.
+async fn listen<K, F: Clone + PartialEq>(
+    kind: &'static str,
+    scope: String,
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+    sink: Sink<K, F>,
+    metrics: Arc<Metrics>,
+) {
+    let mut events = std::pin::pin!(events.default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => sink.cache.apply(&scope, map(event, sink.extract)).into_iter().for_each(|changed| (sink.wake)(changed)),
+            Err(error) => {
+                metrics.watch_restarts.get_or_create(&KindLabels { kind }).inc();
+                tracing::warn!(kind, scope, "a watch failed and begins anew: {error}");
             }
-            let (cache, extract, wake) = (cache.clone(), extract.clone(), wake.clone());
-            let metrics = Arc::clone(&self.metrics);
-            self.tasks.spawn(async move {
-                let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-                while let Some(event) = events.next().await {
-                    match event {
-                        Ok(event) => {
-                            cache.apply(&scope, map(event, &extract)).into_iter().for_each(&wake);
-                        }
-                        Err(error) => {
-                            metrics.watch_restarts.get_or_create(&KindLabels { kind }).inc();
-                            tracing::warn!(kind, scope, "a watch failed and begins anew: {error}");
-                        }
-                    }
-                }
-            });
         }
     }
 }

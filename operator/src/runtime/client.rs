@@ -30,15 +30,17 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// The watches, by path, that have not been asked for in `limit`.
+    /// The watches, by path and selector, that have not been asked for in `limit`.
     pub fn stale(&self, limit: Duration) -> Vec<String> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.iter().filter(|(_, at)| at.elapsed() >= limit).map(|(path, _)| path.clone()).collect()
     }
 
-    /// Forgets all watches: they were ended on purpose.
-    pub fn clear(&self) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// A watch that lists anew is not one that nobody polls.
+    fn renew(&self, path: &str) {
+        if let Some(at) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).get_mut(path) {
+            *at = Instant::now();
+        }
     }
 
     fn note(&self, path: &str) {
@@ -93,8 +95,10 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (verb, resource) = name(request.method(), request.uri());
-        if verb == "WATCH" {
-            self.observer.freshness.note(request.uri().path());
+        match verb {
+            "WATCH" => self.observer.freshness.note(&watched(request.uri())),
+            "LIST" => self.observer.freshness.renew(&watched(request.uri())),
+            _ => {}
         }
         let metrics = Arc::clone(&self.observer.metrics);
         let started = Instant::now();
@@ -107,6 +111,13 @@ where
             answer
         })
     }
+}
+
+/// What tells a watch from another: its path and its selector.
+fn watched(uri: &http::Uri) -> String {
+    let query = uri.query().unwrap_or_default();
+    let selector = query.split('&').find(|pair| pair.starts_with("labelSelector=")).unwrap_or_default();
+    format!("{}?{selector}", uri.path())
 }
 
 /// The verb as RBAC names it, and the plural with its subresource. Names of objects are left out: they are not bounded.
@@ -140,6 +151,17 @@ fn name(method: &Method, uri: &http::Uri) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_that_is_not_asked_for_again_is_stale_and_another_does_not_hide_it() {
+        let freshness = Freshness::default();
+        let uri = |selector: &str| format!("/api/v1/pods?limit=1&labelSelector={selector}&watch=true").parse().unwrap();
+        freshness.note(&watched(&uri("a")));
+        freshness.note(&watched(&uri("b")));
+        freshness.renew("/api/v1/nodes?");
+        assert_eq!(freshness.stale(Duration::ZERO), ["/api/v1/pods?labelSelector=a", "/api/v1/pods?labelSelector=b"]);
+        assert!(freshness.stale(WATCH_STALE).is_empty());
+    }
 
     #[test]
     fn requests_are_named_by_verb_and_kind_and_never_by_object() {

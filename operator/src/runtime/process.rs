@@ -14,24 +14,17 @@ use tracing::{error, info};
 
 use super::client::{Freshness, Observer, connect};
 use super::config::RunArgs;
+use super::controllers::{self, Works};
 use super::health::{self, Health};
 use super::leader::{Candidate, Leadership};
 use super::metrics::Metrics;
-use super::runner::{self, Work};
-use crate::io::cache::Key;
-use crate::io::followers::Followers;
+use crate::io::Operator;
 use crate::io::operator::Settings;
 use crate::io::token;
-use crate::io::watches::Watches;
 use crate::io::workers::Pods;
-use crate::io::{Operator, savepoint, stream_job};
 
 /// How long reconciles that run may take to come to their end when the process has to stop.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// How many Savepoints are reconciled at the same time.
-pub const SAVEPOINT_CONCURRENCY: usize = 8;
-/// How often the first lists are looked at until they are complete.
-const SYNC_PERIOD: Duration = Duration::from_millis(20);
 
 /// Why the process ended, other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +64,11 @@ pub async fn run(args: RunArgs) -> Result<(), Fatal> {
     let (metrics, registry) = Metrics::new();
     let observer = Observer { metrics: Arc::new(metrics), freshness: Freshness::default() };
     let client = connect(config, observer.clone()).map_err(|error| Fatal::Connect(error.to_string()))?;
-    let works = Works { jobs: Work::new("StreamJob"), savepoints: Work::new("Savepoint") };
+    let works = Works::default();
     let leadership = if args.no_leader_election { Leadership::always() } else { Leadership::none() };
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|source| Fatal::Listen { address: args.listen, source })?;
+    info!(address = ?listener.local_addr().ok(), "probes and metrics are served");
     let health = Arc::new(Health::new(works.canaries(&leadership), observer.freshness.clone(), registry));
     tokio::spawn(async move {
         if let Err(error) = health::serve(listener, health).await {
@@ -116,24 +110,7 @@ pub async fn run(args: RunArgs) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// The queues.
-#[derive(Clone)]
-struct Works {
-    jobs: Work<Key>,
-    savepoints: Work<Key>,
-}
-
-impl Works {
-    /// A process that does not lead has no loop that has to turn.
-    fn canaries(&self, leadership: &Leadership) -> Vec<(&'static str, health::Canary)> {
-        let canary = |work: &Work<Key>| -> health::Canary {
-            let (work, leadership) = (work.clone(), leadership.clone());
-            Box::new(move || if leadership.check().is_ok() { work.quiet() } else { Duration::ZERO })
-        };
-        vec![("StreamJob", canary(&self.jobs)), ("Savepoint", canary(&self.savepoints))]
-    }
-}
-
+/// Makes the operator and lets it reconcile.
 async fn reconcile(
     args: &RunArgs,
     client: Client,
@@ -145,59 +122,9 @@ async fn reconcile(
     let key = token::master_key(&client, &args.own_namespace).await?;
     let workers = Arc::new(Pods::new(key.clone(), Arc::clone(&metrics))?);
     let settings = Settings { worker_image: args.worker_image.clone() };
-    let operator = Operator::new(
-        client.clone(),
-        Arc::clone(&workers),
-        key,
-        settings,
-        leadership,
-        Arc::clone(&metrics),
-        args.identity.clone(),
-    );
-    let operator = Arc::new(operator);
-    let scopes = args.scopes();
-    let watches = Watches::start(&client, &scopes, &operator.caches, &works.jobs, &works.savepoints, &metrics);
-    let followers = Followers::new(workers, operator.views.clone(), works.jobs.clone(), Arc::clone(&metrics));
-    let followers = Arc::new(followers);
-    let mut stopping = stopped.clone();
-    tokio::select! {
-        () = synced(&operator, &scopes) => {}
-        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
-    }
-    info!(jobs = operator.caches.jobs.keys().len(), "the first lists are complete; reconciling");
-    let of_jobs = {
-        let (operator, followers) = (Arc::clone(&operator), Arc::clone(&followers));
-        runner::run(works.jobs, usize::from(args.concurrency), Arc::clone(&metrics), stopped.clone(), move |key: Key| {
-            let (operator, followers) = (Arc::clone(&operator), Arc::clone(&followers));
-            async move { stream_job::reconcile(&operator, Some(&followers), &key).await }
-        })
-    };
-    let of_savepoints = {
-        let operator = Arc::clone(&operator);
-        runner::run(works.savepoints, SAVEPOINT_CONCURRENCY, Arc::clone(&metrics), stopped, move |key: Key| {
-            let operator = Arc::clone(&operator);
-            async move { savepoint::reconcile(&operator, &key).await }
-        })
-    };
-    tokio::join!(of_jobs, of_savepoints);
-    drop(watches);
+    let operator = Operator::new(client, workers, key, settings, leadership, metrics, args.identity.clone());
+    controllers::run(Arc::new(operator), works, args.scopes(), usize::from(args.concurrency), stopped).await;
     Ok(())
-}
-
-/// Until every first list is complete. What is missing is told now and then: a right that was not given shows here.
-async fn synced(operator: &Operator<Pods>, scopes: &[String]) {
-    let mut told = std::time::Instant::now();
-    loop {
-        let missing = operator.caches.missing(scopes);
-        if missing.is_empty() {
-            return;
-        }
-        if told.elapsed() >= Duration::from_secs(10) {
-            told = std::time::Instant::now();
-            tracing::warn!(?missing, "waiting for the first lists");
-        }
-        tokio::time::sleep(SYNC_PERIOD).await;
-    }
 }
 
 struct Signals {

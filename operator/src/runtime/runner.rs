@@ -71,6 +71,11 @@ impl<K: Ord + Clone> Work<K> {
         self.shared.wake.notify_one();
     }
 
+    /// The loop turns, or has not begun yet.
+    pub fn turned(&self) {
+        self.shared.canary.send_replace(Instant::now());
+    }
+
     /// How long ago the loop last showed that it turns.
     pub fn quiet(&self) -> Duration {
         self.shared.canary.borrow().elapsed()
@@ -149,7 +154,7 @@ pub async fn run<K, F, E>(
         }
         // A loop whose every place is taken by reconciles that do not end does not count as turning.
         if tasks.len() < concurrency {
-            work.shared.canary.send_replace(Instant::now());
+            work.turned();
         }
     }
 }

@@ -13,6 +13,5 @@ mod service;
 mod state;
 
 pub(crate) use faults::{Faults, Position};
-pub(crate) use path::Kind;
 pub(crate) use service::ApiServer;
-pub(crate) use state::{Change, Entry, Key, State};
+pub(crate) use state::{Bug, Change, Entry, Key, State};

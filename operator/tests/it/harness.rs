@@ -53,8 +53,8 @@ enum Target {
     Savepoint(Name),
 }
 
-/// Timer-driven reconciles in a row that change nothing before the world counts as at rest.
-const QUIET: usize = 6;
+/// How long nothing may change before the world counts as at rest: longer than any deadline of a job.
+const QUIET: Duration = Duration::from_secs(400);
 /// Steps after which a run is said not to come to rest.
 const STEPS: usize = 4000;
 
@@ -97,9 +97,10 @@ impl Harness {
     pub(crate) fn new(server: ApiServer, world: World, now: i64) -> Self {
         let (world, clock) = (Arc::new(Mutex::new(world)), Arc::new(AtomicI64::new(now)));
         server.state().now = now;
+        let since = server.state().version();
         let mut harness = Self {
             operator: operator(&server, &world, &clock),
-            since: server.state().version(),
+            since,
             server,
             world,
             clock,
@@ -143,23 +144,21 @@ impl Harness {
         Duration::from_secs(u64::try_from(self.clock.load(Ordering::SeqCst)).unwrap())
     }
 
-    /// Runs until nothing moves any more. The number of steps it took.
+    /// Runs until nothing has moved for [`QUIET`]. The number of steps it took.
     pub(crate) async fn rest(&mut self) -> Result<usize, String> {
-        let (mut quiet, mut before) = (0, self.mark());
+        let (mut before, mut since) = (self.mark(), self.now());
         for step in 0..STEPS {
             let moved = { self.world.lock().unwrap().step(&self.server) };
             self.deliver();
             self.look_at_views();
             if let Some(target) = self.queue.pop(self.now()) {
                 self.reconcile(target).await;
-            } else if !moved {
-                if self.make_up() {
-                    continue;
-                }
+            } else if !moved && !self.make_up() {
                 let mark = self.mark();
-                quiet = if mark == before { quiet + 1 } else { 0 };
-                before = mark;
-                if quiet >= QUIET || !self.wait() {
+                if mark != before {
+                    (before, since) = (mark, self.now());
+                }
+                if self.now() >= since + QUIET || !self.wait() {
                     return Ok(step);
                 }
             }
@@ -209,6 +208,7 @@ impl Harness {
                 () = died.died() => None,
             }
         };
+        self.server.state().reconciled(outcome.is_some());
         let now = self.now();
         let again = match outcome {
             None => None,
@@ -273,8 +273,7 @@ impl Harness {
 
     /// Delivers what the server's log has more than what was delivered.
     fn deliver(&mut self) {
-        let news: Vec<Entry> =
-            self.server.state().log().iter().filter(|entry| entry.version > self.delivered).cloned().collect();
+        let news: Vec<Entry> = self.server.state().after(self.delivered).to_vec();
         for entry in news {
             self.delivered = entry.version;
             if !is_watched(&entry.key, &entry.object) {
@@ -387,17 +386,17 @@ impl Harness {
         };
         for (uid, version, pod) in seen {
             if self.views.insert(uid, version) != Some(version) {
-                let job = self.job_of(&pod);
-                self.queue.push(Target::Job(job), now);
+                if let Some(job) = self.job_of(&pod) {
+                    self.queue.push(Target::Job(job), now);
+                }
             }
         }
     }
 
-    fn job_of(&self, pod: &str) -> Name {
+    fn job_of(&self, pod: &str) -> Option<Name> {
         let state = self.server.state();
-        let found = state.list("pods").find(|(key, _)| key.name == pod);
-        let job = found.and_then(|(_, object)| object["metadata"]["labels"]["rheos.dev/job"].as_str().map(str::to_owned));
-        Name::new("default", job.unwrap_or_default())
+        let (_, object) = state.list("pods").find(|(key, _)| key.name == pod)?;
+        Some(Name::new("default", object["metadata"]["labels"]["rheos.dev/job"].as_str()?))
     }
 }
 

@@ -3,6 +3,8 @@
 mod apiserver;
 mod harness;
 mod leader;
+mod live;
 mod model;
+mod process;
 mod sweep;
 mod world;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::apiserver::{ApiServer, Key, Position};
+use crate::apiserver::{ApiServer, Bug, Key, Position};
 use crate::harness::{Harness, View, WatchFault};
 use crate::world::{BAD_IMAGE, World};
 
@@ -242,9 +242,20 @@ async fn reference(scenario: &Scenario) -> Reference {
     }
 }
 
+/// What is done to a run.
+#[derive(Debug, Clone, Copy)]
+struct Disturbance {
+    write: Option<(usize, Position)>,
+    watch: Option<(usize, WatchFault)>,
+    view: View,
+    bug: Option<Bug>,
+}
+
 /// One disturbed run. What is wrong with it.
-async fn run(scenario: &Scenario, reference: &Reference, write: Option<(usize, Position)>, watch: Option<(usize, WatchFault)>, view: View) -> Result<(), String> {
+async fn run(scenario: &Scenario, reference: &Reference, disturbance: Disturbance) -> Result<(), String> {
+    let Disturbance { write, watch, view, bug } = disturbance;
     let mut all = reference.prepared.fork();
+    all.server.state().bug = bug;
     all.disturb(watch, view);
     if let Some((nth, position)) = write {
         all.server.faults.plan(nth, position);
@@ -303,7 +314,7 @@ async fn every_operation_ends_the_same_wherever_the_operator_dies() {
             for position in Position::ALL {
                 for view in [View::Fresh, View::Stale] {
                     points += 1;
-                    if let Err(error) = run(scenario, &reference, Some((nth, position)), None, view).await {
+                    if let Err(error) = run(scenario, &reference, Disturbance { write: Some((nth, position)), watch: None, view, bug: None }).await {
                         let write = &reference.writes[nth];
                         wrong.push(format!("{}: {position:?} of write {nth} ({write}), {view:?} view: {error}", scenario.name));
                     }
@@ -324,7 +335,8 @@ async fn every_operation_ends_the_same_whatever_happens_to_a_watch_event() {
         for nth in 0..reference.events {
             for fault in [WatchFault::Drop, WatchFault::Delay, WatchFault::Repeat] {
                 points += 1;
-                if let Err(error) = run(scenario, &reference, None, Some((nth, fault)), View::Fresh).await {
+                let disturbance = Disturbance { write: None, watch: Some((nth, fault)), view: View::Fresh, bug: None };
+                if let Err(error) = run(scenario, &reference, disturbance).await {
                     wrong.push(format!("{}: event {nth} {fault:?}: {error}", scenario.name));
                 }
             }
@@ -333,4 +345,26 @@ async fn every_operation_ends_the_same_whatever_happens_to_a_watch_event() {
     eprintln!("{points} points, {} wrong", wrong.len());
     assert!(points >= 300, "{points} points");
     assert!(wrong.is_empty(), "{} of {points}:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+}
+
+/// The sweep finds the mistakes that it is there for: each bug shows at one of its points, at least.
+#[tokio::test]
+async fn mistakes_that_operators_make_are_found() {
+    for bug in [Bug::ActsFirst, Bug::RandomNames, Bug::NoPreconditions] {
+        let mut found = None;
+        'points: for scenario in &SCENARIOS {
+            let reference = reference(scenario).await;
+            for nth in 0..reference.writes.len() {
+                for position in Position::ALL {
+                    let disturbance = Disturbance { write: Some((nth, position)), watch: None, view: View::Stale, bug: Some(bug) };
+                    if let Err(error) = run(scenario, &reference, disturbance).await {
+                        found = Some(format!("{}, {position:?} of {}: {error}", scenario.name, reference.writes[nth]));
+                        break 'points;
+                    }
+                }
+            }
+        }
+        eprintln!("{bug:?}: {found:?}");
+        assert!(found.is_some(), "{bug:?} was not found");
+    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::faults::{Faults, Heard};
 use super::patch;
 use super::path::{self, Target};
-use super::state::{Change, Entry, Key, Outcome, Part, Refusal, State};
+use super::state::{Bug, Change, Entry, Key, Outcome, Part, Refusal, State};
 
 /// The server; clones are the same one.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub(crate) struct ApiServer {
     log: Arc<Mutex<Vec<String>>>,
     /// Every watch ends when this changes.
     cut: Arc<watch::Sender<u64>>,
+    /// Before every request in the log.
+    tag: &'static str,
 }
 
 impl Default for ApiServer {
@@ -44,6 +46,7 @@ impl ApiServer {
             faults,
             log: Arc::default(),
             cut: Arc::new(watch::channel(0).0),
+            tag: "",
         }
     }
 
@@ -80,35 +83,57 @@ impl ApiServer {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let bytes = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-            let body: Value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
-            let Some(target) = path::parse(parts.uri.path()) else {
-                return Ok(refused(&Refusal(404, "NotFound", format!("no such path: {}", parts.uri.path()))));
-            };
-            let query = path::query(parts.uri.query().unwrap_or_default());
-            let kind = parts.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let partial = parts.headers.get("accept").is_some_and(|value| value.to_str().unwrap_or("").contains("PartialObject"));
-            let name = describe(&parts.method, &target);
-            self.log.lock().unwrap().push(name.clone());
-            if parts.method == Method::GET {
-                if self.faults.read() {
-                    std::future::pending::<()>().await;
-                }
-                return Ok(self.read(&target, &query, partial));
-            }
-            let verdict = self.faults.write(|| name);
-            let outcome = verdict.happens.then(|| {
-                let mut state = self.state();
-                write(&mut state, &parts.method, &target, &query, kind, &body)
-            });
-            match verdict.heard {
-                Heard::Nothing => std::future::pending().await,
-                Heard::Error => Err(std::io::Error::other("connection reset")),
-                Heard::Reply => Ok(outcome.map_or_else(
-                    || refused(&Refusal(500, "InternalError", "no outcome".into())),
-                    |outcome| answer(outcome.map(|object| if partial { metadata_only(&object) } else { object })),
-                )),
-            }
+            self.handle(parts, bytes).await
         })
+    }
+
+    /// Serves over HTTP on loopback, for an operator in a process of its own. Requests are logged after `tag`.
+    pub(crate) async fn serve(&self, tag: &'static str) -> std::net::SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Self { tag, ..self.clone() };
+        let handler = move |request: Request<Body>| {
+            let server = server.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let bytes = body.collect().await.unwrap().to_bytes();
+                server.handle(parts, bytes).await.unwrap()
+            }
+        };
+        let router = axum::Router::new().fallback(handler);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    async fn handle(self, parts: http::request::Parts, bytes: bytes::Bytes) -> Result<Response<Body>, std::io::Error> {
+        let body: Value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
+        let Some(target) = path::parse(parts.uri.path()) else {
+            return Ok(refused(&Refusal(404, "NotFound", format!("no such path: {}", parts.uri.path()))));
+        };
+        let query = path::query(parts.uri.query().unwrap_or_default());
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let partial = header("accept").contains("PartialObject");
+        let name = describe(&parts.method, &target);
+        self.log.lock().unwrap().push(format!("{}{name}", self.tag));
+        if parts.method == Method::GET {
+            if self.faults.read() {
+                std::future::pending::<()>().await;
+            }
+            return Ok(self.read(&target, &query, partial));
+        }
+        let verdict = self.faults.write(|| name);
+        let outcome = verdict.happens.then(|| {
+            let mut state = self.state();
+            write(&mut state, &parts.method, &target, &query, header("content-type"), &body)
+        });
+        match verdict.heard {
+            Heard::Nothing => std::future::pending().await,
+            Heard::Error => Err(std::io::Error::other("connection reset")),
+            Heard::Reply => Ok(outcome.map_or_else(
+                || refused(&Refusal(500, "InternalError", "no outcome".into())),
+                |outcome| answer(outcome.map(|object| if partial { metadata_only(&object) } else { object })),
+            )),
+        }
     }
 
     fn read(&self, target: &Target, query: &[(String, String)], partial: bool) -> Response<Body> {
@@ -155,7 +180,7 @@ impl ApiServer {
             async move {
                 let (mut at, mut lines) = step?;
                 while lines.is_empty() {
-                    let news: Vec<Entry> = server.state().log().iter().filter(|entry| entry.version > at).cloned().collect();
+                    let news: Vec<Entry> = server.state().after(at).to_vec();
                     for entry in news {
                         at = entry.version;
                         if select.takes(&entry.key, &entry.object) {
@@ -241,6 +266,22 @@ fn write(state: &mut State, method: &Method, target: &Target, query: &[(String, 
         let replicas = body["spec"]["replicas"].clone();
         return state.update(&key, Part::Main, body, |object| object["spec"]["parallelism"] = replicas).map(|new| scale(&new));
     }
+    let blind;
+    let mut body = body;
+    if state.bug == Some(Bug::NoPreconditions) {
+        blind = without_preconditions(body);
+        body = &blind;
+    }
+    let manager = get("fieldManager").unwrap_or_default();
+    if state.bug == Some(Bug::ActsFirst) && part == Part::Status && key.plural == "streamjobs" {
+        let object = state.get(&key)?;
+        state.deferred.push((key, manager.to_owned(), without_preconditions(body)));
+        return Ok(object);
+    }
+    if state.bug == Some(Bug::RandomNames) && method == Method::POST && key.plural == "pods" && state.get(&key).is_ok() {
+        let other = Key::new("pods", &namespace, &format!("{}-x{}", key.name, state.version()));
+        return state.create(&other, body.clone());
+    }
     match (method.as_str(), kind) {
         ("POST", _) => state.create(&key, body.clone()),
         ("PUT", _) => state.update(&key, part, body, |object| *object = body.clone()),
@@ -249,6 +290,18 @@ fn write(state: &mut State, method: &Method, target: &Target, query: &[(String, 
         ("DELETE", _) => state.delete(&key, body),
         _ => Err(Refusal(405, "MethodNotAllowed", format!("the model has no {method}"))),
     }
+}
+
+fn without_preconditions(body: &Value) -> Value {
+    let mut body = body.clone();
+    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("uid");
+        metadata.remove("resourceVersion");
+    }
+    if let Some(options) = body.as_object_mut() {
+        options.remove("preconditions");
+    }
+    body
 }
 
 fn scale(object: &Value) -> Value {

@@ -46,6 +46,17 @@ pub(crate) enum Part {
     Status,
 }
 
+/// A mistake of an operator, made for it by the server: what the sweep has to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// It acts first and writes its status at the end of the reconcile.
+    ActsFirst,
+    /// It names pods by chance, so that creating one twice makes two.
+    RandomNames,
+    /// It never says which version of an object it means.
+    NoPreconditions,
+}
+
 type Deny = Arc<dyn Fn(&Key, &Value) -> Option<String> + Send + Sync>;
 
 /// The whole server.
@@ -62,6 +73,10 @@ pub(crate) struct State {
     pub(crate) compacted: u64,
     /// Refuses creations with 403, as a quota or Pod Security does.
     pub(crate) deny: Option<Deny>,
+    /// The operator's mistake.
+    pub(crate) bug: Option<Bug>,
+    /// Statuses that are written when the reconcile has ended.
+    pub(crate) deferred: Vec<(Key, String, Value)>,
     /// What the undisturbed run is compared by: creations and deletions, by kind.
     pub(crate) counts: BTreeMap<(&'static str, &'static str), u64>,
 }
@@ -90,6 +105,11 @@ impl State {
     /// Every change so far.
     pub(crate) fn log(&self) -> &[Entry] {
         &self.log
+    }
+
+    /// The changes after a version.
+    pub(crate) fn after(&self, version: u64) -> &[Entry] {
+        &self.log[self.log.partition_point(|entry| entry.version <= version)..]
     }
 
     /// All objects.
@@ -213,6 +233,15 @@ impl State {
     /// Changes an object as a person does.
     pub(crate) fn edit(&mut self, key: &Key, edit: impl FnOnce(&mut Value)) {
         self.update(key, Part::Main, &Value::Null, edit).unwrap();
+    }
+
+    /// The reconcile has ended, or its process has died.
+    pub(crate) fn reconciled(&mut self, alive: bool) {
+        for (key, manager, body) in std::mem::take(&mut self.deferred) {
+            if alive {
+                let _ = self.apply(&key, Part::Status, &manager, &body);
+            }
+        }
     }
 
     /// Server-side apply.

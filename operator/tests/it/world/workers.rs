@@ -1,11 +1,18 @@
 //! [pure] The operator's calls to pods, on the model; they are counted and broken like writes to the apiserver.
 
+use std::time::Duration;
+
 use rheos_control_api::{Assignment, JobView};
 use rheos_operator::io::workers::{Call, CallError, Target, Workers};
 
 use super::{Shared, Supervisor};
 use crate::apiserver::Faults;
 use crate::apiserver::faults::Heard;
+
+/// How often a long poll looks for news.
+const POLL_PERIOD: Duration = Duration::from_millis(5);
+/// How often it does so before its patience ends.
+const POLLS: usize = 200;
 
 /// The pods of the model.
 #[derive(Clone)]
@@ -40,7 +47,14 @@ impl Workers for ModelWorkers {
         Ok(supervisor.view.clone())
     }
 
-    async fn job_after(&self, target: &Target, _version: u64) -> Call<JobView> {
+    async fn job_after(&self, target: &Target, version: u64) -> Call<JobView> {
+        for _ in 0..POLLS {
+            let view = self.job(target).await?;
+            if view.version > version {
+                return Ok(view);
+            }
+            tokio::time::sleep(POLL_PERIOD).await;
+        }
         self.job(target).await
     }
 
