@@ -6,6 +6,7 @@ pub mod build;
 pub mod conditions;
 pub mod diff;
 pub mod hash;
+pub mod io;
 pub mod labels;
 pub mod lifecycle;
 pub mod names;
