@@ -106,8 +106,8 @@ impl<W: Workers> Execute<'_, W> {
             }
             Action::CreateSavepoint { name: savepoint, object } => {
                 let what = || format!("creating Savepoint {}/{savepoint}", self.key.namespace);
-                let object: Savepoint = serde_json::from_value((**object).clone())
-                    .map_err(|source| Error::Encode { what: "the Savepoint", source })?;
+                let object: Savepoint =
+                    serde_json::from_value((**object).clone()).map_err(|source| Error::Encode { what: "the Savepoint", source })?;
                 let made = self.api::<Savepoint>().create(&PostParams::default(), &object).await;
                 outcome(name, savepoint, exists_is_fine(made.map(drop)), what())
             }
@@ -168,20 +168,14 @@ impl<W: Workers> Execute<'_, W> {
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned,
         K: std::fmt::Debug,
     {
-        let preconditions =
-            Preconditions { uid: Some(target.uid.clone()), resource_version: Some(target.resource_version.clone()) };
+        let preconditions = Preconditions { uid: Some(target.uid.clone()), resource_version: Some(target.resource_version.clone()) };
         let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::background() };
         let deleted = self.api::<K>().delete(&target.name, &params.preconditions(preconditions)).await;
         let what = format!("deleting {} {}/{}", K::kind(&()), self.key.namespace, target.name);
         outcome(name, &target.name, gone_is_fine(deleted.map(drop)), what)
     }
 
-    async fn savepoint_status(
-        &self,
-        name: &'static str,
-        target: &action::Target,
-        status: &SavepointStatus,
-    ) -> Result<Done, Error> {
+    async fn savepoint_status(&self, name: &'static str, target: &action::Target, status: &SavepointStatus) -> Result<Done, Error> {
         let body = json!({
             "apiVersion": API_VERSION,
             "kind": SAVEPOINT_KIND,
@@ -213,13 +207,7 @@ impl<W: Workers> Execute<'_, W> {
 }
 
 /// Puts our finalizer on an object that was read, or takes it away; those of others stay.
-pub(super) async fn finalizer<K>(
-    api: Api<K>,
-    key: &Key,
-    read: &Read,
-    action: &'static str,
-    wanted: bool,
-) -> Result<Done, Error>
+pub(super) async fn finalizer<K>(api: Api<K>, key: &Key, read: &Read, action: &'static str, wanted: bool) -> Result<Done, Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {

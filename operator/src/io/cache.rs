@@ -77,12 +77,7 @@ impl<F> Clone for Cache<F> {
 
 impl<F> Default for Cache<F> {
     fn default() -> Self {
-        let inner = Inner {
-            items: BTreeMap::new(),
-            by_owner: BTreeMap::new(),
-            listed: BTreeMap::new(),
-            complete: BTreeSet::new(),
-        };
+        let inner = Inner { items: BTreeMap::new(), by_owner: BTreeMap::new(), listed: BTreeMap::new(), complete: BTreeSet::new() };
         Self { inner: Arc::new(RwLock::new(inner)) }
     }
 }
@@ -109,8 +104,7 @@ impl<F: Clone + PartialEq> Cache<F> {
                 inner.complete.insert(scope.to_owned());
                 let Some(listed) = inner.listed.remove(scope) else { return Vec::new() };
                 let within = |key: &&Key| scope.is_empty() || key.namespace == scope;
-                let gone: Vec<Key> =
-                    inner.items.keys().filter(within).filter(|key| !listed.contains(key)).cloned().collect();
+                let gone: Vec<Key> = inner.items.keys().filter(within).filter(|key| !listed.contains(key)).cloned().collect();
                 gone.iter().filter_map(|key| inner.take(key)).collect()
             }
             Event::InitApply(None) | Event::Apply(None) | Event::Delete(None) => Vec::new(),

@@ -10,10 +10,10 @@ use kube::{Resource, ResourceExt};
 use rheos_api::kube::Savepoint;
 
 use super::cache::{Item, Key};
-use crate::{build, labels};
 use crate::lifecycle::disposal::DisposalPod;
 use crate::reconcile::action::Target;
 use crate::reconcile::{Answer, Container, PodFacts, SavepointFacts};
+use crate::{build, labels};
 
 /// Name of the container of a pod that deletes a savepoint.
 pub const DISPOSAL_CONTAINER: &str = "disposal";
@@ -126,9 +126,7 @@ fn container(pod: &Pod, name: &str) -> Container {
     Container {
         waiting: waiting.map(|waiting| (waiting.reason.unwrap_or_default(), cut(waiting.message.unwrap_or_default()))),
         restarts: status.restart_count,
-        last_end: last.map(|end| {
-            (end.reason.unwrap_or_default(), end.exit_code, cut(end.message.unwrap_or_default().trim().to_owned()))
-        }),
+        last_end: last.map(|end| (end.reason.unwrap_or_default(), end.exit_code, cut(end.message.unwrap_or_default().trim().to_owned()))),
         running: status.state.as_ref().is_some_and(|state| state.running.is_some()),
     }
 }

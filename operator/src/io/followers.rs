@@ -55,8 +55,7 @@ impl<W: Workers> Followers<W> {
             }
         }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let known: BTreeSet<String> =
-            running.iter().filter(|(_, follower)| follower.job == *job).map(|(uid, _)| uid.clone()).collect();
+        let known: BTreeSet<String> = running.iter().filter(|(_, follower)| follower.job == *job).map(|(uid, _)| uid.clone()).collect();
         for uid in known.iter().filter(|uid| !wanted.contains_key(*uid)) {
             if let Some(follower) = running.remove(uid) {
                 follower.task.abort();
@@ -67,13 +66,7 @@ impl<W: Workers> Followers<W> {
             if known.contains(&uid) || running.len() >= LIMIT {
                 continue;
             }
-            let task = tokio::spawn(follow(
-                Arc::clone(&self.workers),
-                self.views.clone(),
-                self.work.clone(),
-                uid.clone(),
-                target,
-            ));
+            let task = tokio::spawn(follow(Arc::clone(&self.workers), self.views.clone(), self.work.clone(), uid.clone(), target));
             running.insert(uid, Follower { job: job.clone(), task: task.abort_handle() });
         }
         self.metrics.followers.set(i64::try_from(running.len()).unwrap_or(i64::MAX));

@@ -109,9 +109,10 @@ async fn wanted<W: Workers>(operator: &Operator<W>, key: &Key, job: &StreamJob) 
         let what = || format!("reading ConfigMap {}/{name} with the SQL of {key}", key.namespace);
         let text = match api.get_opt(name).await.map_err(Error::api(what()))? {
             None => Err(format!("ConfigMap {name:?} does not exist; create it, or correct spec.sqlFrom")),
-            Some(map) => map.data.and_then(|mut data| data.remove(field)).ok_or_else(|| {
-                format!("ConfigMap {name:?} has no key {field:?}; add it, or correct spec.sqlFrom")
-            }),
+            Some(map) => map
+                .data
+                .and_then(|mut data| data.remove(field))
+                .ok_or_else(|| format!("ConfigMap {name:?} has no key {field:?}; add it, or correct spec.sqlFrom")),
         };
         match text {
             Ok(text) => {

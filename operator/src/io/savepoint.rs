@@ -82,19 +82,13 @@ async fn referrers<W>(operator: &Operator<W>, key: &Key, savepoint: &SavepointFa
 
 fn refers(job: &StreamJob, savepoint: &SavepointFacts) -> bool {
     let from = job.spec.restore.as_ref().map(|restore| &restore.from);
-    let by_spec = from.is_some_and(|from| {
-        from.savepoint.as_ref() == Some(&savepoint.name) || (from.uri.is_some() && from.uri == savepoint.status.uri)
-    });
+    let by_spec = from
+        .is_some_and(|from| from.savepoint.as_ref() == Some(&savepoint.name) || (from.uri.is_some() && from.uri == savepoint.status.uri));
     let rollout = job.status.as_ref().and_then(|status| status.rollout.as_ref());
     by_spec || rollout.and_then(|rollout| rollout.savepoint.as_ref()) == Some(&savepoint.name)
 }
 
-async fn write_status<W>(
-    operator: &Operator<W>,
-    key: &Key,
-    read: &Read,
-    status: &SavepointStatus,
-) -> Result<Read, Error> {
+async fn write_status<W>(operator: &Operator<W>, key: &Key, read: &Read, status: &SavepointStatus) -> Result<Read, Error> {
     let body = json!({
         "apiVersion": API_VERSION,
         "kind": SAVEPOINT_KIND,
@@ -108,32 +102,21 @@ async fn write_status<W>(
     Ok(Read { resource_version: written.metadata.resource_version.unwrap_or_default(), ..read.clone() })
 }
 
-async fn apply<W>(
-    operator: &Operator<W>,
-    key: &Key,
-    read: &Read,
-    actions: &[SavepointAction],
-) -> Result<Vec<Refusal>, Error> {
+async fn apply<W>(operator: &Operator<W>, key: &Key, read: &Read, actions: &[SavepointAction]) -> Result<Vec<Refusal>, Error> {
     for action in actions {
         operator.leadership.check()?;
         let savepoints: Api<Savepoint> = Api::namespaced(operator.client.clone(), &key.namespace);
         let (name, done) = match action {
             SavepointAction::AddFinalizer => ("AddFinalizer", finalizer(savepoints, key, read, "AddFinalizer", true).await),
-            SavepointAction::RemoveFinalizer => {
-                ("RemoveFinalizer", finalizer(savepoints, key, read, "RemoveFinalizer", false).await)
-            }
-            SavepointAction::ApplyConfigMap(map) => {
-                ("ApplyConfigMap", create::<W, ConfigMap>(operator, key, "ApplyConfigMap", map).await)
-            }
+            SavepointAction::RemoveFinalizer => ("RemoveFinalizer", finalizer(savepoints, key, read, "RemoveFinalizer", false).await),
+            SavepointAction::ApplyConfigMap(map) => ("ApplyConfigMap", create::<W, ConfigMap>(operator, key, "ApplyConfigMap", map).await),
             SavepointAction::CreateDisposalPod(pod) => {
                 ("CreateDisposalPod", create::<W, Pod>(operator, key, "CreateDisposalPod", pod).await)
             }
             SavepointAction::DeletePod(target) => {
                 let api: Api<Pod> = Api::namespaced(operator.client.clone(), &key.namespace);
-                let preconditions = Preconditions {
-                    uid: Some(target.uid.clone()),
-                    resource_version: Some(target.resource_version.clone()),
-                };
+                let preconditions =
+                    Preconditions { uid: Some(target.uid.clone()), resource_version: Some(target.resource_version.clone()) };
                 let params = DeleteParams::background().preconditions(preconditions);
                 let deleted = gone_is_fine(api.delete(&target.name, &params).await.map(drop));
                 ("DeletePod", outcome("DeletePod", &target.name, deleted, format!("deleting pod {}", target.name)))

@@ -1,7 +1,7 @@
 //! [io] Writes the status of a job, if it has changed and if the job is still the one that was read.
 
-use kube::api::{Api, Patch, PatchParams};
 use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
 use rheos_api::kube::StreamJob;
 use rheos_api::{API_VERSION, KIND, StreamJobStatus};
 use serde_json::json;
@@ -26,13 +26,7 @@ pub struct Read {
 ///
 /// # Errors
 /// [`Error::Stale`] when the job has changed since it was read: then nothing was written.
-pub async fn write(
-    client: &Client,
-    job: &Key,
-    read: &Read,
-    old: &StreamJobStatus,
-    new: &StreamJobStatus,
-) -> Result<Read, Error> {
+pub async fn write(client: &Client, job: &Key, read: &Read, old: &StreamJobStatus, new: &StreamJobStatus) -> Result<Read, Error> {
     if old == new {
         return Ok(read.clone());
     }

@@ -25,11 +25,7 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// The apiserver or a coordinator did not answer, or something has changed since it was read.
-pub async fn reconcile<W: Workers>(
-    operator: &Operator<W>,
-    followers: Option<&Followers<W>>,
-    key: &Key,
-) -> Result<Next, Error> {
+pub async fn reconcile<W: Workers>(operator: &Operator<W>, followers: Option<&Followers<W>>, key: &Key) -> Result<Next, Error> {
     operator.leadership.check()?;
     let now = (operator.clock)();
     let (observed, read, sql_from, about) = match gather(operator, key).await? {

@@ -9,9 +9,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use rheos_control_api::Token;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use rheos_control_api::Token;
 
 use super::error::Error;
 
@@ -65,7 +65,9 @@ impl MasterKey {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// It has the wrong length.
-    #[error("the key of Secret {KEY_SECRET} has {0} bytes; it must have {KEY_LENGTH}. Delete the Secret to have a new one made; the pods of running jobs then have to be replaced")]
+    #[error(
+        "the key of Secret {KEY_SECRET} has {0} bytes; it must have {KEY_LENGTH}. Delete the Secret to have a new one made; the pods of running jobs then have to be replaced"
+    )]
     Length(usize),
     /// The Secret has no such field.
     #[error("Secret {KEY_SECRET} has no field {KEY_FIELD:?}; delete it to have a new one made")]
@@ -97,9 +99,7 @@ pub async fn master_key(client: &Client, namespace: &str) -> Result<MasterKey, K
                 ..Secret::default()
             };
             match secrets.create(&PostParams::default(), &secret).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    secrets.get(KEY_SECRET).await.map_err(Error::api(what()))?
-                }
+                Err(kube::Error::Api(status)) if status.code == 409 => secrets.get(KEY_SECRET).await.map_err(Error::api(what()))?,
                 made => made.map_err(Error::api(what()))?,
             }
         }

@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::core::error_boundary::DeserializeGuard;
-use kube::runtime::watcher::{self, Event, metadata_watcher, watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use rheos_api::kube::{Savepoint, StreamJob};
 use serde::de::DeserializeOwned;
@@ -44,20 +44,9 @@ pub struct Watches {
 
 impl Watches {
     /// Starts all watches. They end when the value is dropped.
-    pub fn start(
-        client: &Client,
-        scopes: &[String],
-        caches: &Caches,
-        works: &Works,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub fn start(client: &Client, scopes: &[String], caches: &Caches, works: &Works, metrics: &Arc<Metrics>) -> Self {
         let (jobs, savepoints) = (&works.jobs, &works.savepoints);
-        let mut watches = Self {
-            client: client.clone(),
-            scopes: scopes.to_vec(),
-            metrics: Arc::clone(metrics),
-            tasks: JoinSet::new(),
-        };
+        let mut watches = Self { client: client.clone(), scopes: scopes.to_vec(), metrics: Arc::clone(metrics), tasks: JoinSet::new() };
         let ours = format!("{}={}", labels::MANAGED_BY, labels::OPERATOR_NAME);
         let of_jobs = format!("{ours},{}", labels::JOB);
         let workers = format!("{of_jobs},{}", labels::INDEX);
@@ -75,43 +64,31 @@ impl Watches {
             }
             to_jobs.push(changed.key);
         };
-        watches.metadata::<StreamJob, _>("StreamJob", "", sink(facts::job_mark, &caches.jobs, of_job));
-        watches.whole::<Pod, _>("Pod", &workers, sink(|pod| facts::pod(&pod), &caches.pods, wake(jobs)));
+        watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", sink(facts::job_mark, &caches.jobs, of_job));
+        watches.add::<Pod, _>("Pod", &workers, sink(|pod| facts::pod(&pod), &caches.pods, wake(jobs)));
         let to_disposals = sink(|pod| facts::disposal(&pod), &caches.disposals, wake(savepoints));
-        watches.whole::<Pod, _>("Pod", &disposals, to_disposals);
-        watches.metadata::<ConfigMap, _>("ConfigMap", &revisions, sink(facts::owned, &caches.config_maps, wake(jobs)));
-        watches.metadata::<Service, _>("Service", &of_jobs, sink(facts::owned, &caches.services, wake(jobs)));
+        watches.add::<Pod, _>("Pod", &disposals, to_disposals);
+        watches.add::<PartialObjectMeta<ConfigMap>, _>("ConfigMap", &revisions, sink(facts::owned, &caches.config_maps, wake(jobs)));
+        watches.add::<PartialObjectMeta<Service>, _>("Service", &of_jobs, sink(facts::owned, &caches.services, wake(jobs)));
         let to_budgets = sink(facts::owned, &caches.budgets, wake(jobs));
-        watches.metadata::<PodDisruptionBudget, _>("PodDisruptionBudget", &of_jobs, to_budgets);
+        watches.add::<PartialObjectMeta<PodDisruptionBudget>, _>("PodDisruptionBudget", &of_jobs, to_budgets);
         let (jobs, savepoints) = (jobs.clone(), savepoints.clone());
         let both = move |changed: Changed| {
             jobs.push(changed.owner);
             savepoints.push(changed.key);
         };
-        watches.whole::<DeserializeGuard<Savepoint>, _>("Savepoint", "", sink(guarded, &caches.savepoints, both));
+        watches.add::<DeserializeGuard<Savepoint>, _>("Savepoint", "", sink(guarded, &caches.savepoints, both));
         watches
     }
 
-    /// Watches whole objects.
-    fn whole<K, F>(&mut self, kind: &'static str, selector: &str, sink: Sink<K, F>)
+    /// Watches one kind. Of `PartialObjectMeta` the apiserver sends metadata only.
+    fn add<K, F>(&mut self, kind: &'static str, selector: &str, sink: Sink<K, F>)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
         F: Clone + PartialEq + Send + Sync + 'static,
     {
         for scope in self.scopes.clone() {
             let events = watcher(self.api::<K>(&scope), config(selector));
-            self.tasks.spawn(listen(kind, scope, events, sink.clone(), Arc::clone(&self.metrics)));
-        }
-    }
-
-    /// Watches metadata.
-    fn metadata<K, F>(&mut self, kind: &'static str, selector: &str, sink: Sink<PartialObjectMeta<K>, F>)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
-        F: Clone + PartialEq + Send + Sync + 'static,
-    {
-        for scope in self.scopes.clone() {
-            let events = metadata_watcher(self.api::<K>(&scope), config(selector));
             self.tasks.spawn(listen(kind, scope, events, sink.clone(), Arc::clone(&self.metrics)));
         }
     }
@@ -143,11 +120,7 @@ impl<K, F> Clone for Sink<K, F> {
     }
 }
 
-fn sink<K, F>(
-    extract: fn(K) -> Option<Item<F>>,
-    cache: &Cache<F>,
-    wake: impl Fn(Changed) + Send + Sync + 'static,
-) -> Sink<K, F> {
+fn sink<K, F>(extract: fn(K) -> Option<Item<F>>, cache: &Cache<F>, wake: impl Fn(Changed) + Send + Sync + 'static) -> Sink<K, F> {
     Sink { extract, cache: cache.clone(), wake: Arc::new(wake) }
 }
 

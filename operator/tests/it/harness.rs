@@ -339,14 +339,7 @@ impl Harness {
         }
     }
 
-    fn put<F: Clone + PartialEq>(
-        &mut self,
-        cache: &Cache<F>,
-        item: Option<Item<F>>,
-        deleted: bool,
-        listed: bool,
-        savepoint: bool,
-    ) {
+    fn put<F: Clone + PartialEq>(&mut self, cache: &Cache<F>, item: Option<Item<F>>, deleted: bool, listed: bool, savepoint: bool) {
         let now = self.now();
         for changed in apply(cache, item, deleted, listed) {
             self.queue.push(Target::Job(changed.owner), now);
@@ -401,11 +394,14 @@ impl Harness {
 }
 
 fn apply<F: Clone + PartialEq>(cache: &Cache<F>, item: Option<Item<F>>, deleted: bool, listed: bool) -> Vec<Changed> {
-    cache.apply("", match (deleted, listed) {
-        (true, _) => Event::Delete(item),
-        (false, true) => Event::InitApply(item),
-        (false, false) => Event::Apply(item),
-    })
+    cache.apply(
+        "",
+        match (deleted, listed) {
+            (true, _) => Event::Delete(item),
+            (false, true) => Event::InitApply(item),
+            (false, false) => Event::Apply(item),
+        },
+    )
 }
 
 /// The selectors of the operator's watches.

@@ -38,8 +38,7 @@ impl Live {
         let workers = Arc::new(ModelWorkers { world: Arc::clone(&world), faults: server.faults.clone() });
         let settings = Settings { worker_image: "rheos/worker:test".into() };
         let key = MasterKey::new(&[7; 32]).unwrap();
-        let operator =
-            Operator::new(server.client(), workers, key, settings, leadership, Arc::clone(&metrics), "operator-0".into());
+        let operator = Operator::new(server.client(), workers, key, settings, leadership, Arc::clone(&metrics), "operator-0".into());
         let (stop, stopped) = watch::channel(false);
         let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
         let controllers = tokio::spawn(controllers::run(Arc::new(operator), Works::default(), scopes, 8, stopped));
@@ -114,9 +113,8 @@ async fn a_malformed_object_harms_nobody_and_is_told() {
     live.job("default", "poisoned", &json!({"sql": 5, "parallelism": {"a": []}}));
     live.job("default", "j", &sql());
     live.until("the other runs", |state| runs(state, "j", 2)).await;
-    let told = |state: &State| {
-        state.list("events").any(|(_, event)| event["reason"] == "Unreadable" && event["regarding"]["name"] == "poisoned")
-    };
+    let told =
+        |state: &State| state.list("events").any(|(_, event)| event["reason"] == "Unreadable" && event["regarding"]["name"] == "poisoned");
     live.until("an event tells it", told).await;
     live.end().await;
 }

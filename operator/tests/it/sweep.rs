@@ -122,7 +122,7 @@ fn pods(all: &Harness) -> usize {
 
 fn running(all: &Harness, workers: i64) {
     let status = status(all, "j");
-    assert_eq!((&status["phase"], &status["parallelism"]["running"]), (&json!("Running"), &json!(workers)), "{status:#}");
+    assert_eq!((&status["phase"], &status["parallelism"]["running"]), (&json!("Running"), &json!(workers)), "{:?} {status:#}", all.errors.last());
     assert_eq!(pods(all), usize::try_from(workers).unwrap());
 }
 
@@ -173,8 +173,20 @@ fn normalised(all: &Harness) -> BTreeMap<String, Value> {
 
 fn clean(value: &Value, uids: &BTreeMap<String, String>) -> Value {
     const LEFT_OUT: [&str; 14] = [
-        "resourceVersion", "creationTimestamp", "generation", "since", "stageSince", "at", "lastTransitionTime", "time",
-        "startedAt", "finishedAt", "digest", "podIP", "token", "observedGeneration",
+        "resourceVersion",
+        "creationTimestamp",
+        "generation",
+        "since",
+        "stageSince",
+        "at",
+        "lastTransitionTime",
+        "time",
+        "startedAt",
+        "finishedAt",
+        "digest",
+        "podIP",
+        "token",
+        "observedGeneration",
     ];
     match value {
         Value::Object(fields) => {
@@ -232,14 +244,7 @@ async fn reference(scenario: &Scenario) -> Reference {
     assert_eq!(all.world.lock().unwrap().violations, [""; 0], "{}", scenario.name);
     let writes = all.server.faults.names();
     assert_eq!(all.idle(IDLE).await, [""; 0], "{}: it does not stay", scenario.name);
-    Reference {
-        objects: normalised(&all),
-        stores: stores(&all),
-        counts: counts(&all),
-        events: all.events(),
-        writes,
-        prepared,
-    }
+    Reference { objects: normalised(&all), stores: stores(&all), counts: counts(&all), events: all.events(), writes, prepared }
 }
 
 /// What is done to a run.
@@ -314,7 +319,9 @@ async fn every_operation_ends_the_same_wherever_the_operator_dies() {
             for position in Position::ALL {
                 for view in [View::Fresh, View::Stale] {
                     points += 1;
-                    if let Err(error) = run(scenario, &reference, Disturbance { write: Some((nth, position)), watch: None, view, bug: None }).await {
+                    if let Err(error) =
+                        run(scenario, &reference, Disturbance { write: Some((nth, position)), watch: None, view, bug: None }).await
+                    {
                         let write = &reference.writes[nth];
                         wrong.push(format!("{}: {position:?} of write {nth} ({write}), {view:?} view: {error}", scenario.name));
                     }

@@ -43,8 +43,7 @@ impl World {
 
     fn kubelet(&mut self, server: &ApiServer) -> bool {
         let mut moved = false;
-        let pods: Vec<(Key, Value)> =
-            server.state().list("pods").map(|(key, object)| (key.clone(), object.clone())).collect();
+        let pods: Vec<(Key, Value)> = server.state().list("pods").map(|(key, object)| (key.clone(), object.clone())).collect();
         for (key, pod) in &pods {
             let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
             if pod["metadata"].get("deletionTimestamp").is_some() {
