@@ -34,10 +34,8 @@ fn main() -> ExitCode {
 
 /// All definitions, as one YAML stream.
 fn crd() -> Result<String, String> {
-    let definitions = rheos_api::kube::crds();
-    let texts: Result<Vec<String>, _> = definitions.iter().map(serde_json::to_string_pretty).collect();
-    let texts = texts.map_err(|error| error.to_string())?;
-    Ok(texts.into_iter().map(|text| format!("---\n{text}\n")).collect())
+    let files = rheos_api::kube::files().map_err(|error| error.to_string())?;
+    Ok(files.into_iter().map(|(_, text)| format!("---\n{text}")).collect())
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -122,7 +122,12 @@ fn pods(all: &Harness) -> usize {
 
 fn running(all: &Harness, workers: i64) {
     let status = status(all, "j");
-    assert_eq!((&status["phase"], &status["parallelism"]["running"]), (&json!("Running"), &json!(workers)), "{:?} {status:#}", all.errors.last());
+    assert_eq!(
+        (&status["phase"], &status["parallelism"]["running"]),
+        (&json!("Running"), &json!(workers)),
+        "{:?} {status:#}",
+        all.errors.last()
+    );
     assert_eq!(pods(all), usize::try_from(workers).unwrap());
 }
 
