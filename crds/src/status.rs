@@ -59,7 +59,7 @@ pub struct StreamJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<Run>,
     /// Which one of its kind each pod is, by index: raised before a replacement is created.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "by_index")]
     #[cfg_attr(feature = "kube", schemars(with = "BTreeMap<String, u32>"))]
     pub incarnations: BTreeMap<u32, u32>,
     /// Version of the latest assignment that was, or is about to be, given to the coordinator.
@@ -193,4 +193,44 @@ pub struct Pending {
     pub kind: String,
     /// RFC 3339.
     pub since: String,
+}
+
+/// Numbers as keys, written as text: a reader that buffers an object (an error boundary around a watch) has no other keys.
+mod by_index {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<u32, u32>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(index, number)| (index.to_string(), number)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, u32>, D::Error> {
+        let texts = BTreeMap::<String, u32>::deserialize(deserializer)?;
+        let number = |(index, number): (String, u32)| match index.parse() {
+            Ok(index) => Ok((index, number)),
+            Err(_) => Err(D::Error::custom(format!("{index:?} is no index of a pod"))),
+        };
+        texts.into_iter().map(number).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_through_a_buffer_too() {
+        #[derive(Deserialize)]
+        struct Buffered {
+            #[serde(flatten)]
+            status: StreamJobStatus,
+        }
+        let status = StreamJobStatus { incarnations: BTreeMap::from([(0, 1), (11, 2)]), ..StreamJobStatus::default() };
+        let text = serde_json::to_string(&status).unwrap();
+        assert!(text.contains(r#""incarnations":{"0":1,"11":2}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Buffered>(&text).unwrap().status, status);
+        assert!(serde_json::from_str::<StreamJobStatus>(r#"{"incarnations":{"x":1}}"#).unwrap_err().to_string().contains("no index"));
+    }
 }
