@@ -29,10 +29,7 @@ pub fn once() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         s3();
-        // Until the operator's chart is there, what needs none can be tried.
-        if chart().exists() {
-            operator(&[]);
-        }
+        operator(&[]);
     });
 }
 
