@@ -4,6 +4,8 @@
 //! since. Pods, ConfigMaps, Services, budgets and Savepoints come from watches ([`cache`]); they may be a moment old, and
 //! everything that is done because of them is idempotent by name or carries uid and resource version as preconditions.
 
+#![allow(clippy::disallowed_methods, reason = "the edge: clock and tasks are this module's work")]
+
 pub mod apply;
 pub mod cache;
 pub mod error;

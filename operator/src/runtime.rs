@@ -1,5 +1,7 @@
 //! The operator as a process: lease, queue, probes, metrics, signals.
 
+#![allow(clippy::disallowed_methods, reason = "the edge: clock and tasks are this module's work")]
+
 pub mod backoff;
 pub mod client;
 pub mod config;

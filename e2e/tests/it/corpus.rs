@@ -29,8 +29,11 @@ const REPORT: &str = "RHEOS_CORPUS_REPORT";
 /// The test that runs one case.
 const ONE: &str = "corpus::one_case_of_the_corpus";
 
+/// Runs one file of a family; gives what is wrong.
+type Check = fn(&Path, &mut Watch) -> Vec<String>;
+
 /// The families: folder, fewest cases (the corpus only grows), and what runs a case and tells what is not as expected.
-const FAMILIES: [(&str, usize, fn(&Path, &mut Watch) -> Vec<String>); 4] = [
+const FAMILIES: [(&str, usize, Check); 4] = [
     ("manifests", 77, manifest_findings),
     ("sql", 148, sql_findings),
     ("records", 100, records::findings),
@@ -141,7 +144,7 @@ fn family(name: &str) {
 fn cases(folder: &Path) -> Vec<PathBuf> {
     let mut cases: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| {
-        !path.extension().is_some_and(|ending| ending == "expect") && !path.file_name().unwrap().as_encoded_bytes().starts_with(b"_")
+        path.extension().is_none_or(|ending| ending != "expect") && !path.file_name().unwrap().as_encoded_bytes().starts_with(b"_")
     });
     cases.sort();
     cases

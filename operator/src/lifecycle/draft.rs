@@ -69,10 +69,8 @@ impl<'a> Draft<'a> {
         let Some(assigned) = &mut self.status.assigned else { return };
         if super::assign::is_live(state) {
             assigned.state = AssignedState::Active;
-        } else if assigned.state == AssignedState::Active {
-            if state == Phase::Finished || (state == Phase::Suspended && !leaves) {
-                assigned.state = AssignedState::Stopped;
-            }
+        } else if assigned.state == AssignedState::Active && (state == Phase::Finished || (state == Phase::Suspended && !leaves)) {
+            assigned.state = AssignedState::Stopped;
         }
         let seen = assigned.generation.replace(generation.max(assigned.generation.unwrap_or(0)));
         let run = assigned.run.clone();

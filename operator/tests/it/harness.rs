@@ -378,10 +378,10 @@ impl Harness {
             supervisors.map(|(uid, supervisor)| (uid.clone(), supervisor.view.version, supervisor.pod.clone())).collect()
         };
         for (uid, version, pod) in seen {
-            if self.views.insert(uid, version) != Some(version) {
-                if let Some(job) = self.job_of(&pod) {
-                    self.queue.push(Target::Job(job), now);
-                }
+            if self.views.insert(uid, version) != Some(version)
+                && let Some(job) = self.job_of(&pod)
+            {
+                self.queue.push(Target::Job(job), now);
             }
         }
     }

@@ -1,5 +1,13 @@
 //! Integration tests of the operator, on a model of the API server.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "tests: they fail by panicking, and run real files, clocks and processes"
+)]
+
 mod apiserver;
 mod harness;
 mod leader;

@@ -229,13 +229,13 @@ impl Seats {
     }
 
     /// Gives the engine of a member away: it is started now. Or tells why there is none.
-    pub(super) fn take(&mut self, process: usize) -> Result<Engine, Died> {
-        let Some(seat) = self.seats.get_mut(process) else { return Err(Died::default()) };
+    pub(super) fn take(&mut self, process: usize) -> Result<Engine, Box<Died>> {
+        let Some(seat) = self.seats.get_mut(process) else { return Err(Box::default()) };
         seat.ready = false;
         match (seat.engine.take(), seat.died.take()) {
             (Some(engine), None) => Ok(engine),
-            (_, Some(died)) => Err(died),
-            (None, None) => Err(Died { report: None, how: "was not prepared".to_owned() }),
+            (_, Some(died)) => Err(Box::new(died)),
+            (None, None) => Err(Box::new(Died { report: None, how: "was not prepared".to_owned() })),
         }
     }
 

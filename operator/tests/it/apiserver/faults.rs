@@ -123,11 +123,6 @@ impl Faults {
         std::mem::take(&mut inner.dead) || dying
     }
 
-    /// Whether the planned fault is still ahead.
-    pub(crate) fn pending(&self) -> bool {
-        self.inner.lock().unwrap().plan.is_some()
-    }
-
     /// Writes so far.
     pub(crate) fn writes(&self) -> usize {
         self.inner.lock().unwrap().writes

@@ -102,11 +102,6 @@ impl State {
         self.version
     }
 
-    /// Every change so far.
-    pub(crate) fn log(&self) -> &[Entry] {
-        &self.log
-    }
-
     /// The changes after a version.
     pub(crate) fn after(&self, version: u64) -> &[Entry] {
         &self.log[self.log.partition_point(|entry| entry.version <= version)..]
