@@ -129,7 +129,7 @@ fn the_number_of_layers_is_bounded_however_little_changes() {
             let changes = |group: u32| match pattern {
                 0 => group == 50,
                 1 => group == n % 100,
-                _ => group % 3 == 0,
+                _ => group.is_multiple_of(3),
             };
             table.checkpoint(|group| u64::from(changes(group)));
             deepest = deepest.max(table.layers());

@@ -100,7 +100,7 @@ fn compaction_lets_every_old_file_go() {
     write(&mut ledger, 0);
     for checkpoint in 1..200 {
         let asked = ledger.compaction();
-        let mut rows: Rows = vec![(3, i64::from(checkpoint), Some(0))];
+        let mut rows: Rows = vec![(3, checkpoint, Some(0))];
         for (_, whole) in &asked {
             ledger.whole(&operator, whole);
             rows.retain(|(group, ..)| !whole.contains(&u32::from(*group)));
