@@ -161,7 +161,7 @@ mod tests {
         retain.checkpoint.retain = 0;
         for (wrong, word) in [
             (assignment(0, &["a"]), "version"),
-            (assignment(1, &[]), "members"),
+            (Assignment { parallelism: 1, ..assignment(1, &[]) }, "members"),
             (assignment(1, &["a", "a"]), "twice"),
             (state_id, "stateId"),
             (retain, "retain"),
