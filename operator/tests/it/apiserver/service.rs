@@ -168,7 +168,9 @@ impl ApiServer {
 
     fn watch(&self, select: Select, from: u64, partial: bool, target: &Target) -> Response<Body> {
         if from < self.state().compacted {
-            return refused(&Refusal(410, "Expired", format!("too old resource version: {from}")));
+            // As the real one: the request succeeds and the stream says so.
+            let gone = Refusal(410, "Expired", format!("too old resource version: {from}"));
+            return Response::new(Body::from(format!("{}\n", json!({"type": "ERROR", "object": status_of(&gone)}))));
         }
         let server = self.clone();
         let (kind, api) = (target.kind.kind, target.kind.api_version());
@@ -266,21 +268,11 @@ fn write(state: &mut State, method: &Method, target: &Target, query: &[(String, 
         let replicas = body["spec"]["replicas"].clone();
         return state.update(&key, Part::Main, body, |object| object["spec"]["parallelism"] = replicas).map(|new| scale(&new));
     }
-    let blind;
-    let mut body = body;
-    if state.bug == Some(Bug::NoPreconditions) {
-        blind = without_preconditions(body);
-        body = &blind;
-    }
     let manager = get("fieldManager").unwrap_or_default();
     if state.bug == Some(Bug::ActsFirst) && part == Part::Status && key.plural == "streamjobs" {
         let object = state.get(&key)?;
         state.deferred.push((key, manager.to_owned(), without_preconditions(body)));
         return Ok(object);
-    }
-    if state.bug == Some(Bug::RandomNames) && method == Method::POST && key.plural == "pods" && state.get(&key).is_ok() {
-        let other = Key::new("pods", &namespace, &format!("{}-x{}", key.name, state.version()));
-        return state.create(&other, body.clone());
     }
     match (method.as_str(), kind) {
         ("POST", _) => state.create(&key, body.clone()),
@@ -339,12 +331,15 @@ fn answer(outcome: Outcome) -> Response<Body> {
     }
 }
 
-fn refused(Refusal(code, reason, message): &Refusal) -> Response<Body> {
-    let status = json!({
+fn status_of(Refusal(code, reason, message): &Refusal) -> Value {
+    json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
         "code": code, "reason": reason, "message": message,
-    });
-    let mut response = Response::new(Body::from(status.to_string()));
-    *response.status_mut() = http::StatusCode::from_u16(*code).unwrap();
+    })
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let mut response = Response::new(Body::from(status_of(refusal).to_string()));
+    *response.status_mut() = http::StatusCode::from_u16(refusal.0).unwrap();
     response
 }

@@ -51,10 +51,6 @@ pub(crate) enum Part {
 pub(crate) enum Bug {
     /// It acts first and writes its status at the end of the reconcile.
     ActsFirst,
-    /// It names pods by chance, so that creating one twice makes two.
-    RandomNames,
-    /// It never says which version of an object it means.
-    NoPreconditions,
 }
 
 type Deny = Arc<dyn Fn(&Key, &Value) -> Option<String> + Send + Sync>;
