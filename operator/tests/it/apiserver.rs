@@ -1,4 +1,4 @@
-//! [pure] A model of the Kubernetes API server: enough of it for an operator, behind a real `kube::Client`.
+//! [io] A model of the Kubernetes API server: enough of it for an operator, behind a real `kube::Client`.
 //!
 //! What is modelled: resource versions, uids, `generation`, create, get, list, delete with preconditions, server-side
 //! apply (a field that its manager no longer names goes away; lists are atomic), JSON merge patch, the `status` and

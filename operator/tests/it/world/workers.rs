@@ -1,4 +1,4 @@
-//! [pure] The operator's calls to pods, on the model; they are counted and broken like writes to the apiserver.
+//! [io] The operator's calls to pods, on the model; they are counted and broken like writes to the apiserver.
 
 use std::time::Duration;
 
