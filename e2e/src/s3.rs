@@ -5,6 +5,7 @@
 
 mod objects;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +24,18 @@ pub const ACCESS_KEY: &str = "rheos-test";
 pub const SECRET_KEY: &str = "rheos-test-secret";
 /// The bucket that exists.
 pub const BUCKET: &str = "rheos";
+
+/// Options of a client of the server at `endpoint`.
+pub fn client_options(endpoint: &str) -> BTreeMap<String, String> {
+    let pairs = [
+        ("endpoint", endpoint),
+        ("access_key_id", ACCESS_KEY),
+        ("secret_access_key", SECRET_KEY),
+        ("allow_http", "true"),
+        ("region", "us-east-1"),
+    ];
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
 
 /// A running server; it stops when dropped.
 pub struct S3Server {

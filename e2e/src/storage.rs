@@ -1,6 +1,5 @@
 //! [io] What is asked of any server that speaks S3: the store's conformance suite, and a job that lives on it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rheos_checkpoint::conformance::Broken;
@@ -8,24 +7,12 @@ use rheos_checkpoint::paths::ObjectPath;
 use rheos_checkpoint::{Store, conformance, open};
 
 use crate::oracle::{Difference, compare, read_folder};
-use crate::s3::{ACCESS_KEY, BUCKET, SECRET_KEY};
+use crate::s3::{ACCESS_KEY, BUCKET, SECRET_KEY, client_options};
 use crate::shapes::{Settings, Shape};
 use crate::worker::{Job, signal};
 
 /// Objects of the listing check: more than one page of S3.
 const MANY: usize = 1_100;
-
-/// Options of a client of the server at `endpoint`.
-fn options(endpoint: &str) -> BTreeMap<String, String> {
-    let pairs = [
-        ("endpoint", endpoint),
-        ("access_key_id", ACCESS_KEY),
-        ("secret_access_key", SECRET_KEY),
-        ("allow_http", "true"),
-        ("region", "us-east-1"),
-    ];
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
 
 /// Every guarantee that the checkpoint protocol needs, with several clients at once.
 ///
@@ -43,7 +30,7 @@ pub async fn conforms(endpoint: &str) {
 /// # Panics
 /// When no client can be made.
 pub async fn conformance_of(endpoint: &str) -> Result<(), Broken> {
-    let client = || open(&format!("s3://{BUCKET}/conformance"), &options(endpoint)).expect("a client");
+    let client = || open(&format!("s3://{BUCKET}/conformance"), &client_options(endpoint)).expect("a client");
     let clients: Vec<Arc<dyn Store>> = (0..3).map(|_| client()).collect();
     let folder = ObjectPath::parse("suite").expect("a path");
     conformance::check(&clients, &folder, MANY).await

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod client;
 pub mod config;
 pub mod controllers;
+pub mod gate;
 pub mod health;
 pub mod leader;
 pub mod lease;

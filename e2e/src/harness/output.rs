@@ -7,7 +7,7 @@ use rheos_checkpoint::paths::ObjectPath;
 use rheos_checkpoint::{Store, open};
 
 use crate::oracle::{Multiset, count, read_folder};
-use crate::s3::{ACCESS_KEY, BUCKET, SECRET_KEY};
+use crate::s3::{BUCKET, client_options};
 use crate::shapes::{Settings, Shape};
 use crate::worker::Job;
 
@@ -24,15 +24,7 @@ pub type Outputs = BTreeMap<&'static str, Multiset>;
 /// # Panics
 /// When none can be made.
 pub fn store(endpoint: &str) -> Arc<dyn Store> {
-    let pairs = [
-        ("endpoint", endpoint),
-        ("access_key_id", ACCESS_KEY),
-        ("secret_access_key", SECRET_KEY),
-        ("allow_http", "true"),
-        ("region", "us-east-1"),
-    ];
-    let options: BTreeMap<String, String> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    open(&format!("s3://{BUCKET}"), &options).expect("a client of the S3 server")
+    open(&format!("s3://{BUCKET}"), &client_options(endpoint)).expect("a client of the S3 server")
 }
 
 /// All objects below a folder, hidden ones left out.

@@ -53,7 +53,6 @@ pub async fn reconcile<W>(operator: &Operator<W>, key: &Key) -> Result<Next, Err
         savepoint,
     };
     let decision = disposal::decide(&observed, (operator.clock)());
-    operator.leadership.check()?;
     if decision.status != observed.savepoint.status {
         read = write_status(operator, key, &read, &decision.status).await?;
     }
@@ -104,7 +103,6 @@ async fn write_status<W>(operator: &Operator<W>, key: &Key, read: &Read, status:
 
 async fn apply<W>(operator: &Operator<W>, key: &Key, read: &Read, actions: &[SavepointAction]) -> Result<Vec<Refusal>, Error> {
     for action in actions {
-        operator.leadership.check()?;
         let savepoints: Api<Savepoint> = Api::namespaced(operator.client.clone(), &key.namespace);
         let (name, done) = match action {
             SavepointAction::AddFinalizer => ("AddFinalizer", finalizer(savepoints, key, read, "AddFinalizer", true).await),

@@ -45,7 +45,6 @@ pub async fn reconcile<W: Workers>(operator: &Operator<W>, followers: Option<&Fo
         }
     };
     let decision = decide(&observed, now);
-    operator.leadership.check()?;
     let read = status::write(&operator.client, key, &read, &observed.status, &decision.status).await?;
     operator.phases.note(&operator.metrics, key, Some(format!("{:?}", decision.status.phase)), now);
     if let Some(followers) = followers {

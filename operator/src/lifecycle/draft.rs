@@ -75,7 +75,8 @@ impl<'a> Draft<'a> {
         let seen = assigned.generation.replace(generation.max(assigned.generation.unwrap_or(0)));
         let run = assigned.run.clone();
         self.status.generation = Some(generation.max(self.status.generation.unwrap_or(0)));
-        if let Some(seen) = seen
+        // Generation 0 is a coordinator that has started nothing yet.
+        if let Some(seen) = seen.filter(|seen| *seen > 0)
             && generation > seen
         {
             self.restarted(generation - seen, cause.unwrap_or_else(|| "an engine was lost".to_owned()));

@@ -16,6 +16,7 @@ use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
 use tower::{Layer, Service};
 
+use super::gate::Gate;
 use super::metrics::{Metrics, RequestLabels};
 
 /// How long the server keeps one watch request open. Shorter than the idle timeouts of common load balancers (240 s).
@@ -48,12 +49,16 @@ impl Freshness {
     }
 }
 
-/// A client for `config` that measures.
+/// A client for `config` that measures; with a gate, one whose writes pass only while this process leads.
 ///
 /// # Errors
 /// The TLS settings cannot be used.
-pub fn connect(config: Config, observer: Observer) -> Result<Client, kube::Error> {
-    Ok(ClientBuilder::try_from(config)?.with_layer(&observer).build())
+pub fn connect(config: Config, observer: &Observer, gate: Option<&Gate>) -> Result<Client, kube::Error> {
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(match gate {
+        Some(gate) => builder.with_layer(gate).with_layer(observer).build(),
+        None => builder.with_layer(observer).build(),
+    })
 }
 
 /// The layer that looks at requests.

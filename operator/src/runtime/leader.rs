@@ -1,6 +1,7 @@
 //! [io] Leads or waits, by a Lease object in the operator's own namespace.
 //!
-//! [`Leadership::check`] is asked before every write. When the lease is lost the process ends: what was in flight cannot
+//! [`Leadership::check`] is asked before every write to the apiserver, by the [`Gate`](super::gate::Gate) of the client, and
+//! before every action, which may be a call to a pod. When the lease is lost the process ends: what was in flight cannot
 //! be called back, and a process that starts anew has nothing to forget.
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use tracing::{error, info};
 use super::client::{Freshness, Observer, connect};
 use super::config::RunArgs;
 use super::controllers::{self, Works};
+use super::gate::Gate;
 use super::health::{self, Health};
 use super::leader::{Candidate, Leadership};
 use super::metrics::Metrics;
@@ -63,9 +64,13 @@ pub async fn run(args: RunArgs) -> Result<(), Fatal> {
     config.connect_timeout = Some(Duration::from_secs(10));
     let (metrics, registry) = Metrics::new();
     let observer = Observer { metrics: Arc::new(metrics), freshness: Freshness::default() };
-    let client = connect(config, observer.clone()).map_err(|error| Fatal::Connect(error.to_string()))?;
     let works = Works::default();
     let leadership = if args.no_leader_election { Leadership::always() } else { Leadership::none() };
+    let gate = Gate { leadership: leadership.clone() };
+    // Two clients, so that the lease is renewed on a connection of its own, however busy the reconciles are.
+    let [client, lease_client] = [Some(&gate), None].map(|gate| connect(config.clone(), &observer, gate));
+    let client = client.map_err(|error| Fatal::Connect(error.to_string()))?;
+    let lease_client = lease_client.map_err(|error| Fatal::Connect(error.to_string()))?;
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|source| Fatal::Listen { address: args.listen, source })?;
     info!(address = ?listener.local_addr().ok(), "probes and metrics are served");
@@ -78,7 +83,7 @@ pub async fn run(args: RunArgs) -> Result<(), Fatal> {
     let (stop, stopped) = watch::channel(false);
     let mut signals = Signals::new()?;
     let process = format!("{}-{}", args.identity, std::process::id());
-    let mut candidate = Candidate::new(client.clone(), &args.own_namespace, &args.lease, process, leadership.clone());
+    let mut candidate = Candidate::new(lease_client, &args.own_namespace, &args.lease, process, leadership.clone());
     if !args.no_leader_election {
         tokio::select! {
             () = candidate.acquire() => {}

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rheos_control_api::OperatorView;
 use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::sink::Delivery;
 use rheos_dataflow::time::StopMode;
@@ -184,30 +185,8 @@ pub struct EngineStats {
     /// p50 and p99 of the time from tick to closed epoch, ms (process 0).
     pub epoch_ms: (f64, f64),
     /// By operator id.
-    pub operators: BTreeMap<String, OperatorFigures>,
+    pub operators: BTreeMap<String, OperatorView>,
     /// Most memory this process has held, bytes.
     #[serde(default)]
     pub peak_rss_bytes: u64,
-}
-
-/// Figures of one operator in one process.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OperatorFigures {
-    /// For people.
-    pub title: String,
-    /// Rows in.
-    pub rows_in: u64,
-    /// Rows out.
-    pub rows_out: u64,
-    /// Time spent, milliseconds.
-    pub busy_ms: f64,
-    /// Rows dropped as late.
-    pub late_rows: u64,
-    /// Malformed records skipped.
-    pub skipped: u64,
-    /// Keys in state.
-    pub state_keys: u64,
-    /// Bytes in state.
-    pub state_bytes: u64,
 }

@@ -13,19 +13,17 @@
 
 #[path = "support/bench.rs"]
 mod bench;
+#[path = "support/graph.rs"]
+mod graph;
 
-use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use rheos_checkpoint::CommitPermit;
 use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::error::Result;
-use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, OperatorId, OperatorSpec};
 use rheos_dataflow::plan::ExecutionPlan;
-use rheos_dataflow::sink::{Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
 use rheos_dataflow::stage::Connectors;
 
@@ -74,71 +72,18 @@ impl SplitReader for TrickleReader {
     }
 }
 
-struct Drop;
-struct DropWriter;
-
-impl Sink for Drop {
-    fn writer(&self, _context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(DropWriter))
-    }
-
-    fn commit(&self, _permit: &CommitPermit, _committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
-    }
-}
-
-impl SinkWriter for DropWriter {
-    fn write(&mut self, _batch: &RecordBatch) -> Result<()> {
-        Ok(())
-    }
-
-    fn prepare(&mut self, _epoch: u64) -> Result<Prepared> {
-        Ok(Box::pin(async { Ok(Vec::new()) }))
-    }
-}
-
 fn main() {
     let arguments: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let (holders, seconds) = (arguments.first().copied().unwrap_or(3), arguments.get(1).copied().unwrap_or(5));
     let mut place = bench::Place::take(PROCESSES);
     let schema = batch(0).schema();
-    let node = |name: String, spec| Node {
-        id: OperatorId(name.clone()),
-        title: name,
-        spec,
-        schema: Arc::clone(&schema),
-        changelog: false,
-        state_schema: None,
-    };
-    let source = OperatorSpec::Source(SourceSpec {
-        table: "trickle".to_owned(),
-        options: BTreeMap::new(),
-        physical: Arc::clone(&schema),
-        declared: Arc::clone(&schema),
-        prelude: None,
-        watermark: None,
-    });
-    let sink = OperatorSpec::Sink(SinkSpec {
-        table: "drop".to_owned(),
-        options: BTreeMap::new(),
-        schema: Arc::clone(&schema),
-        partition_by: Vec::new(),
-        changelog: false,
-    });
     // A chain; `holders` of its edges, evenly spread, move rows between workers.
-    let mut nodes = vec![node("source".to_owned(), source)];
+    let mut nodes = vec![graph::node("source", graph::source("trickle", &schema), &schema)];
     let mut edges = Vec::new();
     for n in 1..OPERATORS {
         let last = n + 1 == OPERATORS;
-        nodes.push(node(format!("operator-{n}"), if last { sink.clone() } else { OperatorSpec::Union }));
+        let spec = if last { graph::sink("drop", &schema) } else { OperatorSpec::Union };
+        nodes.push(graph::node(&format!("operator-{n}"), spec, &schema));
         let moves = n * holders / (OPERATORS - 1) > (n - 1) * holders / (OPERATORS - 1);
         edges.push(Edge { from: n - 1, to: n, port: 0, exchange: if moves { Exchange::HashShuffle(vec![0]) } else { Exchange::Forward } });
     }
@@ -146,7 +91,7 @@ fn main() {
     let stages = plan.stages.len();
     let mut connectors = Connectors::default();
     connectors.sources.insert(OperatorId("source".to_owned()), Arc::new(Trickle));
-    connectors.sinks.insert(OperatorId(format!("operator-{}", OPERATORS - 1)), Arc::new(Drop));
+    connectors.sinks.insert(OperatorId(format!("operator-{}", OPERATORS - 1)), Arc::new(graph::Count::default()));
     let pacing = Pacing { epoch_min: EPOCH, epoch_max: EPOCH, checkpoint_interval: 1_000, checkpoint_timeout: 60_000, window: 16 };
     let stats = Arc::default();
     let before = bench::cpu_seconds();

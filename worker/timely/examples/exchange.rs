@@ -12,20 +12,18 @@
 
 #[path = "support/bench.rs"]
 mod bench;
+#[path = "support/graph.rs"]
+mod graph;
 
-use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use rheos_checkpoint::CommitPermit;
 use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::error::Result;
-use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, OperatorId};
 use rheos_dataflow::plan::ExecutionPlan;
-use rheos_dataflow::sink::{Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
 use rheos_dataflow::stage::Connectors;
 
@@ -70,79 +68,27 @@ impl SplitReader for RepeatReader {
     }
 }
 
-struct Count(Arc<AtomicU64>);
-struct CountWriter(Arc<AtomicU64>);
-
-impl Sink for Count {
-    fn writer(&self, _context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(CountWriter(Arc::clone(&self.0))))
-    }
-
-    fn commit(&self, _permit: &CommitPermit, _committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
-    }
-}
-
-impl SinkWriter for CountWriter {
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.0.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn prepare(&mut self, _epoch: u64) -> Result<Prepared> {
-        Ok(Box::pin(async { Ok(Vec::new()) }))
-    }
-}
-
 fn main() {
     let arguments: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let at = |index: usize, default| arguments.get(index).copied().unwrap_or(default);
     let (processes, slots, seconds) = (at(0, 2), at(1, 1), at(2, 5));
     let mut place = bench::Place::take(processes);
     let schema = batch(0, 1).schema();
-    let node = |name: &str, spec| Node {
-        id: OperatorId(name.to_owned()),
-        title: name.to_owned(),
-        spec,
-        schema: Arc::clone(&schema),
-        changelog: false,
-        state_schema: None,
-    };
-    let source = SourceSpec {
-        table: "repeat".to_owned(),
-        options: BTreeMap::new(),
-        physical: Arc::clone(&schema),
-        declared: Arc::clone(&schema),
-        prelude: None,
-        watermark: None,
-    };
-    let sink = SinkSpec {
-        table: "count".to_owned(),
-        options: BTreeMap::new(),
-        schema: Arc::clone(&schema),
-        partition_by: Vec::new(),
-        changelog: false,
-    };
     let plan = ExecutionPlan::cut(DataflowGraph {
-        nodes: vec![node("source", OperatorSpec::Source(source)), node("sink", OperatorSpec::Sink(sink))],
+        nodes: vec![
+            graph::node("source", graph::source("repeat", &schema), &schema),
+            graph::node("sink", graph::sink("count", &schema), &schema),
+        ],
         edges: vec![Edge { from: 0, to: 1, port: 0, exchange: Exchange::HashShuffle(vec![0]) }],
     });
-    let rows = Arc::new(AtomicU64::new(0));
+    let count = graph::Count::default();
     let mut connectors = Connectors::default();
     connectors.sources.insert(OperatorId("source".to_owned()), Arc::new(Repeat { splits: processes * slots }));
-    connectors.sinks.insert(OperatorId("sink".to_owned()), Arc::new(Count(Arc::clone(&rows))));
+    connectors.sinks.insert(OperatorId("sink".to_owned()), Arc::new(count.clone()));
     let pacing = Pacing { epoch_min: 20, epoch_max: 200, checkpoint_interval: 1_000, checkpoint_timeout: 60_000, window: 16 };
     let stats = Arc::default();
     let took = bench::run(&place, slots, plan, connectors, pacing, Duration::from_secs(seconds as u64), &stats);
-    let rows = rows.load(Ordering::Relaxed) as f64;
+    let rows = count.0.load(Ordering::Relaxed) as f64;
     println!(
         "process {}: {:.1} M rows/s received per worker, {:.1} M rows a CPU second, in flight at most {} MiB, resident at most {} MiB",
         place.process,
