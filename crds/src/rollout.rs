@@ -72,6 +72,9 @@ pub struct Rollout {
     /// Whether its state begins with what `spec.restore` names.
     #[serde(default)]
     pub restore: bool,
+    /// Whether the old pods go before the new ones start, for want of room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_first: bool,
     /// The Savepoint that is taken for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<String>,

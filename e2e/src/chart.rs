@@ -78,6 +78,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("image.digest=latest", "digest"),
     ("image.pullPolicy=Sometimes", "pullPolicy"),
     ("worker.image.name=x", "/worker/image"),
+    ("worker.storage.uri=bucket", "/worker/storage/uri"),
     ("worker.resources.limits.cpu=1", "worker"),
     ("serviceAccount.create=false", "serviceAccount.name"),
     ("metrics.serviceMonitor.interval=soon", "interval"),

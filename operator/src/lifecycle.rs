@@ -65,10 +65,12 @@ fn is_set(observed: &Observed, annotation: &str) -> bool {
     observed.job.annotations.get(annotation).is_some_and(|value| value == "true")
 }
 
-/// The reason of the failure that a view reports, where there is one that another assignment does not heal.
+/// The reason of the failure that a view reports, where there is one that neither another assignment nor the restart of
+/// the container heals.
 fn failure(view: &rheos_control_api::JobView) -> Option<&rheos_control_api::Failure> {
     let failed = view.state == rheos_api::status::Phase::Failed;
-    view.failure.as_ref().filter(|failure| failed && failure.kind != reasons::FENCED_KIND)
+    let heals = [reasons::FENCED_KIND, reasons::DENIED_KIND];
+    view.failure.as_ref().filter(|failure| failed && !heals.contains(&failure.kind.as_str()))
 }
 
 #[cfg(test)]

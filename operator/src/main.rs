@@ -16,7 +16,7 @@ fn main() -> ExitCode {
                 Ok(runtime) => runtime,
                 Err(error) => return fail(&format!("no threads to run in: {error}")),
             };
-            match runtime.block_on(process::run(args)) {
+            match runtime.block_on(process::run(*args)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error.to_string()),
             }

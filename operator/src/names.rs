@@ -24,9 +24,10 @@ pub fn config_map(job: &str, revision: &str) -> String {
     cut(job, &format!("-{revision}"), SUBDOMAIN_LIMIT)
 }
 
-/// The Secret with the job's token.
-pub fn token(job: &str) -> String {
-    cut(job, "-token", SUBDOMAIN_LIMIT)
+/// The Secret with the job's token. A job that is made anew under an old name has a token of its own, whatever is left
+/// of the old one.
+pub fn token(job: &str, uid: &str) -> String {
+    cut(job, &format!("-token-{}", hash::of_text(uid, HASH_DIGITS)), SUBDOMAIN_LIMIT)
 }
 
 /// The Service; the name of one must begin with a letter.

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{EXIT_FAILED, EXIT_GOOD, EXIT_INVALID, POD_IP, POD_NAME, PodArguments};
+use crate::cli::{EXIT_DENIED, EXIT_FAILED, EXIT_GOOD, EXIT_INVALID, POD_IP, POD_NAME, PodArguments};
 use crate::pod::facts::Facts;
 use crate::pod::keep::Keep;
 use crate::pod::office::Office;
@@ -50,7 +50,7 @@ pub fn main(arguments: &PodArguments) -> ExitCode {
     let (problem, code) = match prepare(arguments) {
         Ok(facts) => match run(arguments, facts) {
             Ok(()) => return EXIT_GOOD.into(),
-            Err(problem) => (problem, EXIT_FAILED),
+            Err(ended) => ended,
         },
         Err(problems) => (problems.join("\n"), EXIT_INVALID),
     };
@@ -86,25 +86,27 @@ fn prepare(arguments: &PodArguments) -> Result<Facts, Vec<String>> {
     })
 }
 
-fn run(arguments: &PodArguments, facts: Facts) -> Result<(), String> {
-    let keep = Keep::open(&arguments.dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+/// Runs the pod; an error is what to say, and the exit code.
+fn run(arguments: &PodArguments, facts: Facts) -> Result<(), (String, u8)> {
+    let failed = |problem: String| (problem, EXIT_FAILED);
+    let keep = Keep::open(&arguments.dir).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| failed(error.to_string()))?;
     runtime.block_on(async {
         let facts = Arc::new(facts);
         let at = |port: u16| SocketAddr::new(bind_address(arguments), port);
-        let member = listen(at(arguments.member_port)).map_err(|error| format!("the member port cannot be bound: {error}"))?;
-        let api = listen(at(arguments.admin_port)).map_err(|error| format!("the admin port cannot be bound: {error}"))?;
-        let signals = signals().map_err(|error| format!("signals cannot be followed: {error}"))?;
+        let member = listen(at(arguments.member_port)).map_err(|error| failed(format!("the member port cannot be bound: {error}")))?;
+        let api = listen(at(arguments.admin_port)).map_err(|error| failed(format!("the admin port cannot be bound: {error}")))?;
+        let signals = signals().map_err(|error| failed(format!("signals cannot be followed: {error}")))?;
         let (handle, desk) = handle::open();
         let (relay, events) = Relay::new(Arc::clone(&facts));
         let serving = tokio::spawn(admin::serve_on(api, handle, Some(facts.token.clone())));
         let giving = tokio::spawn(relay.clone().serve(member));
         tracing::info!(pod = facts.pod, index = arguments.index, job = %facts.job.job.name, "this pod waits for an assignment");
         let office = Office::new(facts, keep, desk, (relay, events), arguments.termination_log.clone());
-        office.run(signals).await;
+        let ended = office.run(signals).await;
         serving.abort();
         giving.abort();
-        Ok(())
+        ended.map_err(|denied| (denied, EXIT_DENIED))
     })
 }
 

@@ -15,7 +15,7 @@ pub const WORKER: &str = "rheos.dev/rheos-worker:e2e";
 pub const OPERATOR: &str = "rheos.dev/rheos-operator:e2e";
 /// The S3 server.
 pub const S3: &str = "rheos.dev/s3:e2e";
-/// Where a container's fault sender is: `send SIGNAL PID`.
+/// Where a container's fault sender is: `send SIGNAL PID`, `send SIGNAL WORDS`, `send fill FILE`.
 pub const SEND: &str = "/usr/bin/send";
 
 /// Compiles one of the small C programs beside `go.mod`, statically.
@@ -74,11 +74,19 @@ pub fn write(target: &Path, s3: &Path) -> Result<PathBuf, String> {
     operator.program(SEND.trim_start_matches('/'), &send)?;
     let mut server = Image::new(S3, &["/usr/bin/s3"]);
     server.program("usr/bin/s3", s3)?;
+    server.program(SEND.trim_start_matches('/'), &send)?;
     server.folder(&format!("srv/data/{BUCKET}"), 0o755, USER);
     server.folder("srv/meta", 0o755, USER);
     let archive = folder.join("images.tar");
     oci::write(&archive, &[worker, operator, server])?;
     Ok(archive)
+}
+
+/// What tells the images that were built last from others under the same names: size and time of their archive.
+pub fn built() -> Option<String> {
+    let archive = std::fs::metadata(binaries::cache().ok()?.join("images/images.tar")).ok()?;
+    let time = archive.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{}-{}", archive.len(), time.as_millis()))
 }
 
 /// Loads an archive into the nodes of the bare cluster.

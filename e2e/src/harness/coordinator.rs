@@ -26,11 +26,12 @@ impl Coordinator {
     async fn of(namespace: &str, job: &str) -> Result<Self, String> {
         let selector = format!("rheos.dev/job={job},rheos.dev/index=0");
         let words = ["get", "pods", "-n", namespace, "-l", &selector, "--field-selector=status.phase=Running", "-o", "name"];
-        let token =
-            kubectl(&["get", "secret", "-n", namespace, &format!("{job}-token"), "-o", "go-template={{.data.token|base64decode}}"])?;
         for pod in kubectl(&words)?.lines() {
+            let mounted = r#"jsonpath={.spec.volumes[?(@.name=="token")].secret.secretName}"#;
+            let secret = kubectl(&["get", "-n", namespace, pod, "-o", mounted])?;
+            let token = kubectl(&["get", "secret", "-n", namespace, &secret, "-o", "go-template={{.data.token|base64decode}}"])?;
             let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build().map_err(|error| error.to_string())?;
-            let coordinator = Self { forward: Forward::open(namespace, pod, ADMIN_PORT)?, http, token: token.clone() };
+            let coordinator = Self { forward: Forward::open(namespace, pod, ADMIN_PORT)?, http, token };
             if coordinator.view().await.is_ok_and(|view| view["coordinator"] == true) {
                 return Ok(coordinator);
             }

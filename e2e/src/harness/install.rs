@@ -58,6 +58,10 @@ pub fn operator(values: &[&str]) {
     for value in image("image", images::OPERATOR).iter().chain(&image("worker.image", images::WORKER)) {
         helm.args(["--set", value]);
     }
+    if let Some(built) = images::built() {
+        // Other images under the same names: new pods.
+        helm.args(["--set-string", &format!("podAnnotations.images={built}")]);
+    }
     for value in values {
         helm.args(["--set", value]);
     }

@@ -1,4 +1,7 @@
-//! [pure] The job of a scenario, as a manifest.
+//! [io] The job of a scenario, as a manifest. The clock is read once: each run of the scenarios has outputs of its own.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -48,7 +51,9 @@ impl JobSpec {
 
     /// The folder of its output in the bucket.
     pub fn folder(&self, namespace: &str) -> String {
-        format!("out/{namespace}/{}", self.output)
+        static RUN: OnceLock<u128> = OnceLock::new();
+        let run = RUN.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis()));
+        format!("out/{run}/{namespace}/{}", self.output)
     }
 
     /// The SQL.
@@ -107,6 +112,6 @@ mod tests {
         let checkpoint = &manifest["spec"]["checkpoint"];
         assert_eq!((&checkpoint["interval"], checkpoint.get("timeout")), (&json!("2s"), None));
         assert_eq!(checkpoint["storage"]["endpoint"], "http://10.0.0.1:1");
-        assert!(manifest["spec"]["sql"].as_str().unwrap().contains("s3://rheos/out/n/a/out"));
+        assert!(manifest["spec"]["sql"].as_str().unwrap().contains(&format!("s3://rheos/{}/out", job.folder("n"))));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::DynamicObject;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -23,6 +23,8 @@ use crate::s3::{ACCESS_KEY, SECRET_KEY};
 
 /// How long a phase of a job may take to come.
 pub const LIMIT: Duration = Duration::from_secs(120);
+/// How often the store, which tells nobody, is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How long a namespace may take to go.
 const GONE_LIMIT: &str = "--timeout=90s";
 
@@ -205,6 +207,17 @@ impl Space {
         until(pods, config, what, LIMIT, |pods| wanted(&pods.values().collect::<Vec<_>>())).await
     }
 
+    /// Waits for an event about an object.
+    ///
+    /// # Panics
+    /// After [`LIMIT`].
+    pub async fn until_event(&self, object: &str, reason: &str) {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
+        let config = watcher::Config::default().fields(&format!("involvedObject.name={object}"));
+        let told = |event: &Value| event["reason"] == reason;
+        until(events, config, &format!("event {reason} about {object}"), LIMIT, |events| events.values().any(told).then_some(())).await;
+    }
+
     /// The pod of this index that lives.
     ///
     /// # Panics
@@ -248,6 +261,20 @@ impl Space {
     /// When a committed file holds what is no row.
     pub async fn committed(&self, job: &JobSpec) -> Outputs {
         committed(self.store().as_ref(), job.shape, &job.folder(&self.name)).await.expect("the job's output")
+    }
+
+    /// Waits until a job has committed rows of every table.
+    ///
+    /// # Panics
+    /// After [`LIMIT`].
+    pub async fn until_committed(&self, job: &JobSpec) {
+        let committed = async {
+            while self.committed(job).await.values().any(|rows| rows.is_empty()) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let done = tokio::time::timeout(LIMIT, committed).await;
+        assert!(done.is_ok(), "{} has committed nothing", job.name);
     }
 
     /// Compares what a job committed with what was expected.

@@ -43,6 +43,8 @@ where
 {
     let mut seen: BTreeMap<String, serde_json::Value> = BTreeMap::new();
     let mut next: BTreeMap<String, serde_json::Value> = BTreeMap::new();
+    // What is not listed is not known to be absent.
+    let mut listed = false;
     let waiting = async {
         let events = watcher(api, config).default_backoff();
         pin_mut!(events);
@@ -50,11 +52,17 @@ where
             match event {
                 // The watch is made again by itself.
                 Err(_) => continue,
-                Ok(Event::Init) => next.clear(),
+                Ok(Event::Init) => {
+                    next.clear();
+                    listed = false;
+                }
                 Ok(Event::InitApply(object)) => {
                     next.insert(object.name_any(), json(&object));
                 }
-                Ok(Event::InitDone) => seen = std::mem::take(&mut next),
+                Ok(Event::InitDone) => {
+                    seen = std::mem::take(&mut next);
+                    listed = true;
+                }
                 Ok(Event::Apply(object)) => {
                     seen.insert(object.name_any(), json(&object));
                 }
@@ -62,9 +70,7 @@ where
                     seen.remove(&object.name_any());
                 }
             }
-            if next.is_empty()
-                && let Some(value) = wanted(&seen)
-            {
+            if listed && let Some(value) = wanted(&seen) {
                 return value;
             }
         }

@@ -1,11 +1,12 @@
 //! Scenarios that disturb what all share: the operator, a node, the S3 server. They come first and one by one.
 
+use rheos_e2e::cluster::images::SEND;
 use rheos_e2e::harness::kubectl::{apply, kubectl, must};
 use rheos_e2e::harness::output::{fault_free, objects};
 use rheos_e2e::harness::space::LIMIT;
 use rheos_e2e::harness::watch::until_object;
 use rheos_e2e::harness::{JobSpec, install, scenario_alone};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{completed, running, savepoint};
 
@@ -68,15 +69,68 @@ impl Drop for NoOperator {
 }
 
 #[test]
-fn without_an_operator_a_crashed_engine_comes_back() {
+fn without_an_operator_crashed_engines_and_containers_come_back() {
     scenario_alone("no-operator", async |space| {
-        let (job, generation) = running(space, "alone", "filter", 60, &json!({})).await;
+        // So that the first process of the container can be killed.
+        let shared = json!({"worker": {"podTemplate": {"spec": {"shareProcessNamespace": true}}}});
+        let (job, mut generation) = running(space, "alone", "filter", 70, &shared).await;
         let away = NoOperator::new();
-        for (index, generation) in [(0, generation + 1), (1, generation + 2)] {
-            space.kill_process(&space.pod(&job.name, index), "rheos-worker engine");
-            space.until_checkpoint(&job.name, generation).await;
+        for (index, process) in [(0, "rheos-worker engine"), (1, "rheos-worker pod"), (0, "rheos-worker pod")] {
+            space.kill_process(&space.pod(&job.name, index), process);
+            generation = space.until_checkpoint(&job.name, generation + 1).await;
         }
         drop(away);
+        space.finishes_exactly(&job).await;
+    });
+}
+
+/// The operator's first process can be stopped until this goes.
+struct Stoppable;
+
+impl Stoppable {
+    fn new() -> Self {
+        share(true);
+        Self
+    }
+}
+
+impl Drop for Stoppable {
+    fn drop(&mut self) {
+        share(false);
+    }
+}
+
+fn share(shared: bool) {
+    let patch = json!({"spec": {"template": {"spec": {"shareProcessNamespace": shared}}}}).to_string();
+    let _ = kubectl(&["patch", "deployment", "rheos", "-n", install::NAMESPACE, "-p", &patch]);
+    let _ = kubectl(&["rollout", "status", "deployment/rheos", "-n", install::NAMESPACE, "--timeout=90s"]);
+}
+
+/// The pod that holds the lease.
+fn leader() -> String {
+    let holder = must(&["get", "lease", "rheos", "-n", install::NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}"]);
+    // The pod's name, a dash, the process.
+    holder.rsplit_once('-').map_or(holder.clone(), |(pod, _)| pod.to_owned())
+}
+
+#[test]
+fn a_leader_that_was_paused_hands_over_and_harms_nothing_when_it_wakes() {
+    scenario_alone("paused-leader", async |space| {
+        let _stoppable = Stoppable::new();
+        let (job, generation) = running(space, "unmoved", "tumble", 60, &json!({})).await;
+        let old = leader();
+        let send = |signal: &str| must(&["exec", "-n", install::NAMESPACE, &old, "--", SEND, signal, "rheos-operator run"]);
+        send("19");
+        space.kubectl(&["scale", "streamjob", &job.name, "--replicas=3"]);
+        space.until_pods(&job.name, "the next leader to act", |pods| (pods.len() == 3).then_some(())).await;
+        assert_ne!(leader(), old);
+        send("18");
+        let generation = space.until_checkpoint(&job.name, generation + 1).await;
+        // It notices on waking, ends, and waits for the lease in its next life.
+        let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+        must(&["wait", "pod", &old, "-n", install::NAMESPACE, &format!("--for={restarts}=1"), "--timeout=60s"]);
+        assert_ne!(leader(), old);
+        assert_eq!(space.until_checkpoint(&job.name, generation).await, generation, "the job is left alone");
         space.finishes_exactly(&job).await;
     });
 }
@@ -96,25 +150,25 @@ fn an_upgrade_of_the_chart_restarts_no_worker() {
     });
 }
 
-/// The S3 server's Service leads nowhere until this goes.
+/// The S3 server answers nobody until this goes: also what is connected to it waits.
 struct Away;
 
 impl Away {
     fn new() -> Self {
-        select("nobody");
+        signal("STOP").unwrap();
         Self
     }
 }
 
 impl Drop for Away {
     fn drop(&mut self) {
-        select("s3");
+        signal("CONT").unwrap();
     }
 }
 
-fn select(app: &str) {
-    let patch = json!({"spec": {"selector": {"app": app}}}).to_string();
-    let _ = kubectl(&["patch", "service", "s3", "-n", install::S3_NAMESPACE, "-p", &patch]);
+fn signal(name: &str) -> Result<String, String> {
+    let number = if name == "STOP" { "19" } else { "18" };
+    kubectl(&["exec", "-n", install::S3_NAMESPACE, "deployment/s3", "--", SEND, number, "s3 --port"])
 }
 
 #[test]
@@ -154,6 +208,26 @@ fn a_disposal_goes_on_when_the_store_is_back() {
         until_object(space.api("Savepoint"), "gone", "the savepoint to go", LIMIT, |savepoint| savepoint.is_none().then_some(())).await;
         let folder = uri.trim_start_matches("s3://rheos/").trim_end_matches('/').to_owned();
         assert!(objects(space.store().as_ref(), &folder).await.is_empty(), "the disposed savepoint is still there");
+    });
+}
+
+#[test]
+fn a_job_that_is_deleted_while_the_store_is_away_says_so_and_goes_when_it_is_back() {
+    scenario_alone("delete-away", async |space| {
+        let last = json!({"savepoints": {"onDelete": true}, "checkpoint": {"timeout": "120s"}});
+        let (job, _) = running(space, "cut-off", "union", 120, &last).await;
+        let away = Away::new();
+        space.kubectl(&["delete", "streamjob", &job.name, "--wait=false"]);
+        space
+            .until_job(&job.name, "what it waits for to be told", |job| {
+                let told = |it: &Value| it["reason"] == "Deleting" && it["message"].to_string().contains("Savepoint");
+                job["status"]["conditions"].as_array()?.iter().any(told).then_some(())
+            })
+            .await;
+        drop(away);
+        until_object(space.api("StreamJob"), &job.name, "the job to go", LIMIT, |job| job.is_none().then_some(())).await;
+        let savepoints: Value = serde_json::from_str(&space.kubectl(&["get", "savepoints", "-o", "json"])).unwrap();
+        assert_eq!(savepoints["items"][0]["status"]["phase"], "Completed", "{savepoints:#}");
     });
 }
 

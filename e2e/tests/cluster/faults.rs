@@ -1,6 +1,7 @@
 //! Workers and engines are killed; no row is lost or repeated.
 
-use rheos_e2e::harness::scenario;
+use rheos_e2e::cluster::images::SEND;
+use rheos_e2e::harness::{JobSpec, scenario};
 use serde_json::{Value, json};
 
 use crate::support::running;
@@ -64,6 +65,35 @@ fn a_workers_container_crashes_and_comes_back_in_its_pod() {
                 .await;
             generation = space.until_checkpoint(&job.name, generation + 1).await;
         }
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn an_engine_without_memory_is_told_and_heals() {
+    scenario("out-of-memory", async |space| {
+        let limited = |memory: &str| json!({"worker": {"resources": {"limits": {"memory": memory}, "requests": {"memory": "16Mi"}}}});
+        let job = JobSpec { events: 500_000, pace: 50_000, ..JobSpec::new("starved", "distinct", 10) }.with(&limited("32Mi"));
+        space.submit(&job);
+        space
+            .until_job(&job.name, "the lack of memory to be told", |job| job["status"].to_string().contains("OOMKilled").then_some(()))
+            .await;
+        let fed = job.with(&limited("1Gi"));
+        space.submit(&fed);
+        space.finishes_exactly(&fed).await;
+    });
+}
+
+#[test]
+fn a_pod_that_its_node_evicts_is_replaced() {
+    scenario("evicted", async |space| {
+        let little = json!({"worker": {"resources": {"limits": {"ephemeral-storage": "64Mi"}}}});
+        let (job, generation) = running(space, "evicted", "hop", 60, &little).await;
+        let pod = space.pod(&job.name, 1);
+        space.kubectl(&["exec", &pod, "-c", "worker", "--", SEND, "fill", "/tmp/fill"]);
+        space.until_event(&pod, "Evicted").await;
+        space.until_checkpoint(&job.name, generation + 1).await;
+        assert_ne!(space.pod(&job.name, 1), pod);
         space.finishes_exactly(&job).await;
     });
 }

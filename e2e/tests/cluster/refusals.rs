@@ -1,8 +1,12 @@
 //! What cannot run says so in its conditions, and heals when it is put right.
 
 use rheos_e2e::harness::kubectl::{apply, kubectl};
+use rheos_e2e::harness::output::{committed, fault_free};
 use rheos_e2e::harness::{JobSpec, Space, scenario};
+use rheos_e2e::oracle::{Difference, compare};
 use serde_json::{Value, json};
+
+use crate::support::running;
 
 /// Waits until a condition that is not as it should be names `word`.
 async fn told(space: &Space, job: &str, word: &str) {
@@ -21,10 +25,21 @@ fn a_bad_spec_is_told_and_runs_when_it_is_fixed() {
         let job = JobSpec::new("fixed", "tumble", 10);
         let refused = apply(&job.clone().with(&json!({"parallelism": 0})).manifest(&space.name, &space.endpoint).to_string());
         assert!(refused.expect_err("the apiserver takes no parallelism of 0").contains("parallelism"));
-        space.submit(
-            &job.clone().with(&json!({"sql": "CREATE TABLE a (b BIGINT) WITH ('connector' = 'nowhere'); INSERT INTO c SELECT b FROM a;"})),
-        );
+        let sql = "CREATE TABLE a (b BIGINT) WITH ('connector' = 'nowhere'); INSERT INTO a SELECT b FROM a;";
+        space.submit(&job.clone().with(&json!({"sql": sql})));
         told(space, &job.name, "nowhere").await;
+        space.submit(&job);
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn a_job_without_a_store_is_refused_until_it_names_one() {
+    scenario("no-store", async |space| {
+        let job = JobSpec::new("homeless", "filter", 10);
+        space.submit(&job.clone().with(&json!({"checkpoint": {"storage": null}})));
+        told(space, &job.name, "spec.checkpoint.storage").await;
+        space.until_pods(&job.name, "no pods", |pods| pods.is_empty().then_some(())).await;
         space.submit(&job);
         space.finishes_exactly(&job).await;
     });
@@ -53,10 +68,9 @@ fn wrong_credentials_are_told_and_heal() {
         secret("wrong");
         let job = JobSpec::new("locked-out", "filter", 10);
         space.submit(&job);
-        told(space, &job.name, "s3").await;
+        told(space, &job.name, "AccessDenied").await;
         secret("rheos-test-secret");
-        // The environment of a pod is fixed at its start.
-        space.kubectl(&["delete", "pods", "-l", "rheos.dev/job=locked-out", "--force", "--grace-period=0"]);
+        // Nobody touches the pods: their containers read the Secret again whenever they start.
         space.finishes_exactly(&job).await;
     });
 }
@@ -69,6 +83,20 @@ fn a_tight_quota_is_told_and_heals() {
         space.submit(&job);
         told(space, &job.name, "quota").await;
         space.kubectl(&["delete", "quota", "tight"]);
+        space.finishes_exactly(&job).await;
+    });
+}
+
+#[test]
+fn an_upgrade_without_room_for_both_stops_the_old_pods_first() {
+    scenario("no-room", async |space| {
+        let (job, generation) = running(space, "squeezed", "hop", 90, &json!({})).await;
+        space.kubectl(&["create", "quota", "tight", "--hard=pods=3"]);
+        let sql = job.sql(&space.name).replacen("CREATE VIEW bid AS", "-- an edit\nCREATE VIEW bid AS", 1);
+        space.submit(&job.clone().with(&json!({"sql": sql})));
+        space.until_event(&job.name, "MakingRoom").await;
+        space.until_checkpoint(&job.name, generation + 1).await;
+        space.until_pods(&job.name, "two pods", |pods| (pods.len() == 2).then_some(())).await;
         space.finishes_exactly(&job).await;
     });
 }
@@ -89,6 +117,11 @@ fn two_namespaces_hold_jobs_of_one_name() {
         space.finishes_exactly(&job).await;
         let finished = "--for=jsonpath={.status.phase}=Finished";
         kubectl(&["wait", "-n", &other, "streamjob/twin", finished, "--timeout=55s"]).unwrap();
+        let expected = fault_free(there.shape, there.events).await;
+        let outputs = committed(space.store().as_ref(), there.shape, &there.folder(&other)).await.unwrap();
+        for (table, rows) in &expected {
+            assert_eq!(compare(rows, &outputs[table]), Difference::default(), "{table} of the other namespace");
+        }
         kubectl(&["delete", "namespace", &other, "--wait=false"]).unwrap();
     });
 }

@@ -28,7 +28,7 @@ fn a_new_sql_keeps_the_state() {
 #[test]
 fn an_image_that_does_not_exist_is_rolled_back() {
     scenario("bad-image", async |space| {
-        let job = JobSpec::new("rolled-back", "hop", 60);
+        let job = JobSpec::new("rolled-back", "hop", 100);
         space.submit(&job);
         let generation = space.until_checkpoint(&job.name, 0).await;
         let before = revision(&space.job(&job.name));
@@ -38,7 +38,7 @@ fn an_image_that_does_not_exist_is_rolled_back() {
                 let told = job["status"]["conditions"]
                     .as_array()?
                     .iter()
-                    .any(|condition| condition["type"] == "Degraded" && condition["status"] == "True");
+                    .any(|condition| condition["type"] == "Degraded" && condition["reason"] == "RolledBack");
                 (told && revision(job) == before && job["status"]["phase"] == "Running").then_some(())
             })
             .await;

@@ -51,7 +51,7 @@ pub fn pod(job: &Identity, snapshot: &Snapshot, index: u32, incarnation: u32) ->
             "containers": [container(job, worker, index)],
             "volumes": [
                 {"name": "job", "configMap": {"name": snapshot.name}},
-                {"name": "token", "secret": {"secretName": names::token(&job.name), "defaultMode": 0o400}},
+                {"name": "token", "secret": {"secretName": names::token(&job.name, &job.uid), "defaultMode": 0o400}},
                 {"name": "data", "emptyDir": {}},
                 {"name": "tmp", "emptyDir": {}},
             ],

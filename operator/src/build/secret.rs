@@ -11,7 +11,7 @@ pub const TOKEN_KEY: &str = "token";
 /// The Secret; whoever creates it puts the token in under [`TOKEN_KEY`].
 pub fn token(job: &Identity) -> Secret {
     Secret {
-        metadata: super::owned(job, names::token(&job.name)),
+        metadata: super::owned(job, names::token(&job.name, &job.uid)),
         type_: Some("Opaque".to_owned()),
         immutable: Some(true),
         ..Secret::default()

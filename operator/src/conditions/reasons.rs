@@ -61,6 +61,8 @@ pub const NOT_PAUSED: &str = "NotPaused";
 
 /// The upgrade waits for a fresh checkpoint: the latest is older than `spec.upgrade.maxCheckpointAge`.
 pub const CHECKPOINT_TOO_OLD: &str = "CheckpointTooOld";
+/// There is no room for old and new pods at the same time: the old ones stop first.
+pub const MAKING_ROOM: &str = "MakingRoom";
 /// The new revision was taken back.
 pub const ROLLED_BACK: &str = "RolledBack";
 /// The new revision did not become stable in time.
@@ -103,6 +105,8 @@ pub const COORDINATOR_REFUSES: &str = "CoordinatorRefuses";
 
 /// An engine was lost; the next generation starts.
 pub const RESTARTING: &str = "Restarting";
+/// A store or server refuses the credentials; they are read again, with growing pauses, until they are right.
+pub const ACCESS_DENIED: &str = "AccessDenied";
 /// The job was given up: storage, brokers or the network stayed away.
 pub const TRANSIENT_FAILURE: &str = "TransientFailure";
 /// The input cannot be processed.
@@ -144,10 +148,16 @@ pub fn of_failure(kind: &str) -> &'static str {
         "bad data" => BAD_DATA,
         "invalid job" => INVALID_JOB,
         "bad state" => BAD_STATE,
+        DENIED_KIND => ACCESS_DENIED,
         FENCED_KIND => FENCED,
         _ => INTERNAL_ERROR,
     }
 }
+
+/// The kind of failure of a coordinator whose credentials a store refused: its container ends, and reads them anew.
+pub const DENIED_KIND: &str = "access denied";
+/// With this code a worker's container ends then.
+pub const DENIED_EXIT: i32 = 77;
 
 /// The kind of failure of a coordinator that another one took over from.
 pub const FENCED_KIND: &str = "fenced";

@@ -4,6 +4,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::error_boundary::DeserializeGuard;
 use kube::{Api, Resource, ResourceExt};
+use rheos_api::FieldError;
 use rheos_api::kube::StreamJob;
 
 use super::cache::Key;
@@ -122,10 +123,22 @@ async fn wanted<W: Workers>(operator: &Operator<W>, key: &Key, job: &StreamJob) 
             Err(message) => return Ok(Wanted::SqlMissing(message)),
         }
     }
+    let checkpoint = &mut manifest.spec.checkpoint;
+    checkpoint.storage = checkpoint.storage.take().or_else(|| operator.settings.default_storage.clone());
     Ok(match rheos_api::validate(&manifest) {
+        Ok(job) if job.checkpoint.storage.is_none() => Wanted::Invalid(vec![no_storage()]),
         Ok(job) => Wanted::Valid { spec: Box::new(manifest.spec), job: Box::new(job) },
         Err(errors) => Wanted::Invalid(errors),
     })
+}
+
+/// Without a store that outlives its pods, a job would begin empty after their loss.
+fn no_storage() -> FieldError {
+    FieldError {
+        path: "spec.checkpoint.storage".to_owned(),
+        problem: "is missing, and this operator has no default".to_owned(),
+        hint: "name a store that all pods reach, such as uri: s3://bucket/prefix, or install the chart with worker.storage".to_owned(),
+    }
 }
 
 /// What a pod of index 0 says of the job: what its follower last heard, or else an answer of now.

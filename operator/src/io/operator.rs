@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use kube::Client;
+use rheos_api::stream_job::Storage;
 
 use super::cache::{Cache, Key};
 use super::events::Events;
@@ -21,6 +22,8 @@ use crate::runtime::metrics::{Metrics, PhaseLabels};
 pub struct Settings {
     /// Image of workers whose job names none.
     pub worker_image: String,
+    /// Checkpoint storage of jobs that name none.
+    pub default_storage: Option<Storage>,
 }
 
 /// Everything that watches told.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rheos_api::ValidatedJob;
 use rheos_api::rollout::{Assigned, AssignedState};
 use rheos_api::status::{Pending, Phase, StreamJobStatus};
-use rheos_control_api::JobView;
+use rheos_control_api::{JobView, OUT_OF_MEMORY};
 
 use crate::conditions::{self, reasons};
 use crate::reconcile::action::Target;
@@ -110,7 +110,8 @@ impl<'a> Draft<'a> {
         self.status.restarts = self.status.restarts.saturating_add(times);
         let revision = self.assigned().map(|assigned| assigned.run.revision.clone()).unwrap_or_default();
         let killed = self.observed.pods.iter().filter(|pod| pod.revision == revision).find_map(super::problems::end_of);
-        let (reason, message) = killed.map_or((reasons::RESTARTING, cause), |note| (note.reason, note.message));
+        let engine = if cause.contains(OUT_OF_MEMORY) { reasons::OOM_KILLED } else { reasons::RESTARTING };
+        let (reason, message) = killed.map_or((engine, cause), |note| (note.reason, note.message));
         self.note_restart(reason, message.clone());
         self.event(EventKind::Warning, reason, format!("the job restarted from its last checkpoint: {message}"));
     }

@@ -17,9 +17,15 @@ pub(super) fn is_of_the_revision(reason: &str) -> bool {
         reasons::CONTAINER_CONFIG,
         reasons::CONTAINER_START,
         reasons::OOM_KILLED,
+        reasons::ACCESS_DENIED,
         reasons::POD_SECURITY,
     ]
     .contains(&reason)
+}
+
+/// Whether a pod waits for room that other pods take.
+pub(super) fn is_want_of_room(reason: &str) -> bool {
+    [reasons::UNSCHEDULABLE, reasons::QUOTA_EXCEEDED].contains(&reason)
 }
 
 /// What keeps a pod from being ready.
@@ -37,10 +43,7 @@ pub(super) fn of(pod: &PodFacts) -> Option<Note> {
             "CreateContainerConfigError" => return note(reasons::CONTAINER_CONFIG, text),
             "CreateContainerError" | "RunContainerError" => return note(reasons::CONTAINER_START, text),
             "CrashLoopBackOff" => {
-                return end_of(pod).map_or_else(
-                    || note(reasons::CRASH_LOOP, text),
-                    |end| Some(Note { reason: if end.reason == reasons::OOM_KILLED { end.reason } else { reasons::CRASH_LOOP }, ..end }),
-                );
+                return end_of(pod).map_or_else(|| note(reasons::CRASH_LOOP, text), Some);
             }
             _ => {}
         }
@@ -58,7 +61,11 @@ pub(super) fn of(pod: &PodFacts) -> Option<Note> {
 /// How the container of a pod ended last.
 pub(super) fn end_of(pod: &PodFacts) -> Option<Note> {
     let (reason, code, message) = pod.container.last_end.as_ref()?;
-    let word = if reason == "OOMKilled" { reasons::OOM_KILLED } else { reasons::CRASH_LOOP };
+    let word = match reason.as_str() {
+        "OOMKilled" => reasons::OOM_KILLED,
+        _ if *code == reasons::DENIED_EXIT => reasons::ACCESS_DENIED,
+        _ => reasons::CRASH_LOOP,
+    };
     let message = match message.trim() {
         "" => format!("pod {}: the container ended with code {code} ({reason})", pod.name),
         message => format!("pod {}: the container ended with code {code} ({reason}): {message}", pod.name),
@@ -101,6 +108,8 @@ mod tests {
             pod.container.last_end = Some((reason.into(), 137, message.into()));
             pod
         };
+        let mut denied = crash("Error", "checkpoint store: access denied: 403");
+        denied.container.last_end = Some(("Error".into(), reasons::DENIED_EXIT, "checkpoint store: access denied: 403".into()));
         let unscheduled = PodFacts {
             name: "p".into(),
             unscheduled: Some(("Unschedulable".into(), "0/1 nodes: insufficient cpu".into())),
@@ -116,6 +125,7 @@ mod tests {
             (waiting("CrashLoopBackOff", "back-off 10s"), reasons::CRASH_LOOP, "back-off"),
             (crash("Error", "spec.sql: no such table"), reasons::CRASH_LOOP, "no such table"),
             (crash("OOMKilled", ""), reasons::OOM_KILLED, "137"),
+            (denied, reasons::ACCESS_DENIED, "403"),
             (unscheduled, reasons::UNSCHEDULABLE, "insufficient cpu"),
             (evicted, reasons::EVICTED, "evicted"),
         ] {

@@ -2,7 +2,8 @@
 //!
 //! `Preparing` (the new pods start beside the running job) -> `Saving` (a savepoint, where one is asked for) -> `Stopping`
 //! (the old job stops with a checkpoint) -> `Starting` (the new coordinator is told; the old pods go once rows flow). It is
-//! over when the new run has completed a checkpoint. Before `Starting`, a new run that cannot start is taken back without
+//! over when the new run has completed a checkpoint. Where old and new pods find no room at the same time, the old job stops
+//! first, its pods go, and it is `Preparing` again. Before `Starting`, a new run that cannot start is taken back without
 //! touching the old one; in `Starting`, the last stable run comes back, by the same way. A run that is taken back is not
 //! stopped with a checkpoint: what it would save is of the SQL that is taken back.
 
@@ -28,6 +29,8 @@ pub(super) const STOP_KIND: &str = "Stop";
 const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// How long a pod that was killed is waited for; the fence in the store holds off what still lives then.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// How long room for the new pods beside the old ones is waited for.
+const ROOM_PATIENCE: Duration = Duration::from_secs(30);
 /// What a pod that is killed gets to end, seconds.
 const KILL_GRACE: u32 = 1;
 
@@ -72,6 +75,7 @@ fn begin(draft: &mut Draft<'_>, plan: &Plan<'_>) {
         since: now.clone(),
         stage_since: now,
         restore: plan.restore,
+        stop_first: false,
         savepoint: None,
     });
     let to = &plan.run.revision;
@@ -101,7 +105,14 @@ fn prepare(draft: &mut Draft<'_>, plan: &Plan<'_>) {
         wait_for_pods(draft, plan);
     } else if !draft.is_active() {
         begin_run(draft, plan);
-    } else if savepoints::upgrade_needs_one(draft, plan) {
+    } else {
+        end_old(draft, plan);
+    }
+}
+
+/// What runs makes way.
+fn end_old(draft: &mut Draft<'_>, plan: &Plan<'_>) {
+    if savepoints::upgrade_needs_one(draft, plan) {
         enter(draft, RolloutStage::Saving);
         save(draft, plan);
     } else {
@@ -133,11 +144,29 @@ fn wait_for_pods(draft: &mut Draft<'_>, plan: &Plan<'_>) {
     if let Some(note) = &worst {
         draft.trouble(note.reason, note.message.clone());
     }
+    let no_room = worst.as_ref().filter(|note| draft.is_active() && problems::is_want_of_room(note.reason) && !draft.has_acted());
+    if let Some(note) = no_room {
+        if age >= ROOM_PATIENCE {
+            make_room(draft, plan, note);
+            return;
+        }
+        draft.look_at(&rollout.since, ROOM_PATIENCE);
+    }
     if (hopeless || age >= limit) && can_go_back(draft, plan) {
         let late = || Note { reason: reasons::DEADLINE_EXCEEDED, message: "its pods did not become ready in time".to_owned() };
         take_back(draft, plan, &worst.unwrap_or_else(late));
     }
     draft.look_at(&rollout.since, if age < problems::GRACE { problems::GRACE } else { limit });
+}
+
+/// The old job stops before the new pods are there.
+fn make_room(draft: &mut Draft<'_>, plan: &Plan<'_>, why: &Note) {
+    if let Some(rollout) = &mut draft.status.rollout {
+        rollout.stop_first = true;
+    }
+    let message = format!("there is no room for old and new pods at the same time, so the old ones stop first ({})", why.message);
+    draft.event(EventKind::Normal, reasons::MAKING_ROOM, message);
+    end_old(draft, plan);
 }
 
 /// What most keeps the new pods from being ready.
@@ -189,7 +218,16 @@ fn halt(draft: &mut Draft<'_>, plan: &Plan<'_>) {
             Stop::Broken => draft.set_assigned_state(AssignedState::Broken),
         }
     }
-    begin_run(draft, plan);
+    if stops_first(draft) {
+        enter(draft, RolloutStage::Preparing);
+        prepare(draft, plan);
+    } else {
+        begin_run(draft, plan);
+    }
+}
+
+fn stops_first(draft: &Draft<'_>) -> bool {
+    draft.status.rollout.as_ref().is_some_and(|rollout| rollout.stop_first)
 }
 
 fn stop_in_time(draft: &mut Draft<'_>, plan: &Plan<'_>, since: &str) -> Stop {
@@ -368,7 +406,8 @@ fn kill(draft: &mut Draft<'_>) -> Stop {
 fn clear(draft: &mut Draft<'_>, plan: &Plan<'_>) {
     let count = plan.members(plan.run.parallelism);
     let of_plan = |pod: &PodFacts| pod.revision == plan.run.revision && pod.index < count;
-    let running = draft.assigned().map(|assigned| assigned.run.revision.clone());
+    let makes_way = stops_first(draft) && !draft.is_active();
+    let running = draft.assigned().map(|assigned| assigned.run.revision.clone()).filter(|_| !makes_way);
     let changes = draft.status.rollout.as_ref().is_some_and(|rollout| rollout.stage < RolloutStage::Starting);
     let settled = draft.is_running()
         && draft.assigned().is_some_and(|assigned| assigned.run == plan.run)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
+use rheos_api::stream_job::Storage;
 
 /// The operator of Rheos.
 #[derive(Debug, Parser)]
@@ -17,7 +18,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Reconciles jobs until it is told to stop.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Prints the custom resource definitions as YAML.
     Crd,
 }
@@ -37,6 +38,10 @@ pub struct RunArgs {
     /// Image of workers whose job names none.
     #[arg(long)]
     pub worker_image: String,
+    /// Checkpoint storage of jobs that name none: JSON of the form of `spec.checkpoint.storage`. Credentials are never in
+    /// it: it names a Secret, which each job's namespace has to have.
+    #[arg(long, value_parser = storage)]
+    pub default_storage: Option<Storage>,
     /// Where probes and metrics are served.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -52,6 +57,16 @@ pub struct RunArgs {
     /// What is logged: `info`, `debug`, or as `tracing`'s filters say.
     #[arg(long, default_value = "info,kube=warn")]
     pub log: String,
+}
+
+/// Reads a storage and checks it as that of a job is checked.
+fn storage(text: &str) -> Result<Storage, String> {
+    let storage: Storage = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    rheos_api::uri::storage(&storage.uri).map_err(|(problem, hint)| format!("uri: {problem}; {hint}"))?;
+    if let Some(endpoint) = &storage.endpoint {
+        rheos_api::uri::endpoint(endpoint).map_err(|(problem, hint)| format!("endpoint: {problem}; {hint}"))?;
+    }
+    Ok(storage)
 }
 
 impl RunArgs {
@@ -72,7 +87,7 @@ mod tests {
     fn run(args: &[&str]) -> RunArgs {
         let all = ["rheos-operator", "run", "--worker-image", "w"].iter().chain(args);
         match Cli::try_parse_from(all).unwrap().command {
-            Command::Run(args) => args,
+            Command::Run(args) => *args,
             Command::Crd => panic!("run was asked for"),
         }
     }
@@ -84,8 +99,16 @@ mod tests {
     }
 
     #[test]
+    fn a_default_storage_is_read_as_a_jobs_own() {
+        let args = run(&["--default-storage", r#"{"uri": "s3://b/p", "credentialsSecretRef": {"name": "s3"}}"#]);
+        let storage = args.default_storage.unwrap();
+        assert_eq!((storage.uri.as_str(), storage.credentials_secret_ref.unwrap().name.as_str()), ("s3://b/p", "s3"));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        for wrong in [["--concurrency", "0"], ["--listen", "here"]] {
+        let storage = ["--default-storage", r#"{"uri": "s3://key:secret@bucket"}"#];
+        for wrong in [["--concurrency", "0"], ["--listen", "here"], ["--default-storage", "s3://bucket"], storage] {
             let all = ["rheos-operator", "run", "--worker-image", "w"].iter().chain(&wrong);
             assert!(Cli::try_parse_from(all).is_err(), "{wrong:?}");
         }

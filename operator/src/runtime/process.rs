@@ -126,7 +126,7 @@ async fn reconcile(
 ) -> Result<(), Fatal> {
     let key = token::master_key(&client, &args.own_namespace).await?;
     let workers = Arc::new(Pods::new(key.clone(), Arc::clone(&metrics))?);
-    let settings = Settings { worker_image: args.worker_image.clone() };
+    let settings = Settings { worker_image: args.worker_image.clone(), default_storage: args.default_storage.clone() };
     let operator = Operator::new(client, workers, key, settings, leadership, metrics, args.identity.clone());
     controllers::run(Arc::new(operator), works, args.scopes(), usize::from(args.concurrency), stopped).await;
     Ok(())

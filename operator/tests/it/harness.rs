@@ -82,7 +82,7 @@ pub(crate) struct Harness {
 
 fn operator(server: &ApiServer, world: &Shared, clock: &Arc<AtomicI64>) -> Operator<ModelWorkers> {
     let workers = Arc::new(ModelWorkers { world: Arc::clone(world), faults: server.faults.clone() });
-    let settings = Settings { worker_image: "rheos/worker:test".into() };
+    let settings = Settings { worker_image: "rheos/worker:test".into(), default_storage: None };
     let key = MasterKey::new(&[7; 32]).unwrap();
     let (metrics, _) = Metrics::new();
     let (leadership, metrics) = (Leadership::always(), Arc::new(metrics));

@@ -36,7 +36,7 @@ impl Live {
         let (metrics, _) = Metrics::new();
         let metrics = Arc::new(metrics);
         let workers = Arc::new(ModelWorkers { world: Arc::clone(&world), faults: server.faults.clone() });
-        let settings = Settings { worker_image: "rheos/worker:test".into() };
+        let settings = Settings { worker_image: "rheos/worker:test".into(), default_storage: None };
         let key = MasterKey::new(&[7; 32]).unwrap();
         let operator = Operator::new(server.client(), workers, key, settings, leadership, Arc::clone(&metrics), "operator-0".into());
         let (stop, stopped) = watch::channel(false);

@@ -100,6 +100,16 @@ pub enum StoreError {
         /// Whether the same call may succeed later.
         transient: bool,
     },
+    /// The store refuses our credentials or our rights; nothing has changed.
+    #[error("cannot {action} {path}: {message}")]
+    Denied {
+        /// What was tried.
+        action: Action,
+        /// The object.
+        path: String,
+        /// Why.
+        message: String,
+    },
     /// It failed, and may have happened or may still happen.
     #[error("cannot tell whether this happened: {action} {path}: {message}")]
     Indeterminate {

@@ -85,6 +85,11 @@ impl ProtocolError {
         matches!(self, Self::Fenced { .. } | Self::Replaced { .. })
     }
 
+    /// Whether the store refuses our credentials or our rights.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Denied { .. }))
+    }
+
     /// Whether the same call may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Contended { .. }) || matches!(self, Self::Store(error) if error.is_transient())

@@ -191,6 +191,9 @@ pub enum SavepointView {
     },
 }
 
+/// The words by which a cause of a restart says that the kernel killed an engine for want of memory.
+pub const OUT_OF_MEMORY: &str = "out of memory";
+
 /// Restarts of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Data,
     /// The SQL, manifest or options are wrong.
     User,
+    /// A store or server refuses our credentials or our rights; what has to change lies beside the job.
+    Denied,
     /// Persisted state is missing, corrupted or does not belong to this plan. Never continue with empty state.
     State,
     /// A newer generation has taken over; this one must exit.
@@ -37,6 +39,7 @@ impl fmt::Display for ErrorKind {
             Self::Transient => "transient failure",
             Self::Data => "bad data",
             Self::User => "invalid job",
+            Self::Denied => "access denied",
             Self::State => "bad state",
             Self::Fenced => "fenced",
             Self::Bug => "internal error",

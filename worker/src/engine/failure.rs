@@ -22,6 +22,8 @@ pub(super) fn of_store(error: &ProtocolError) -> DataflowError {
         ErrorKind::Fenced
     } else if error.is_transient() {
         ErrorKind::Transient
+    } else if error.is_denied() {
+        ErrorKind::Denied
     } else {
         ErrorKind::State
     };

@@ -2,7 +2,8 @@
 //!
 //! The order of things that must survive a crash: an assignment is kept before anything acts on it, and the end of its
 //! run before anybody else is told; a container that comes back goes on with what is kept, and only if its run has not
-//! ended.
+//! ended. A run that a store refused has not ended: the container does, because its credentials are read at its start,
+//! and goes on with those it finds then.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Office {
     /// To be carried out when the run has ended.
     next: Option<Assignment>,
     leave: Option<Leave>,
+    /// A store refused what this container was started with, in these words.
+    denied: Option<String>,
 }
 
 /// A supervisor at work.
@@ -67,7 +70,7 @@ impl Office {
         termination_log: PathBuf,
     ) -> Self {
         let (relay, events) = relay;
-        let office = Self { facts, keep, desk, relay, events, termination_log, running: None, next: None, leave: None };
+        let office = Self { facts, keep, desk, relay, events, termination_log, running: None, next: None, leave: None, denied: None };
         let kept = office.keep.kept().cloned();
         office.show(|view| {
             let spec = &office.facts.job.job;
@@ -87,7 +90,10 @@ impl Office {
     }
 
     /// Works until a signal has ended it and no engine is left.
-    pub async fn run(mut self, mut signals: mpsc::Receiver<()>) {
+    ///
+    /// # Errors
+    /// A store refused the credentials, in these words.
+    pub async fn run(mut self, mut signals: mpsc::Receiver<()>) -> Result<(), String> {
         if let Some(Kept { assignment, end: None, .. }) = self.keep.kept().cloned() {
             tracing::info!(assignment = assignment.version, "this pod goes on with the assignment that it was given before");
             self.start(&assignment);
@@ -100,18 +106,21 @@ impl Office {
                 ended = over(&mut self.running) => self.ended(ended),
                 signal = signals.recv() => {
                     if signal.is_none() || self.leave.as_ref().is_some_and(|leave| leave.for_good) {
-                        return; // once more: at once
+                        return Ok(()); // once more: at once
                     }
                     self.begin_leave(None).await;
                 }
                 () = until(deadline) => {
                     if self.give_up_leaving().await {
-                        return;
+                        return Ok(());
                     }
                 }
             }
             if self.running.is_none() && self.relay.engines() == 0 && self.left() {
-                return;
+                return Ok(());
+            }
+            if let Some(denied) = self.denied.take() {
+                return Err(denied);
             }
         }
     }
@@ -240,6 +249,11 @@ impl Office {
             self.start(&next);
             return;
         }
+        let denied = failure.as_ref().filter(|failure| failure.kind == ErrorKind::Denied.to_string());
+        if let Some(failure) = denied {
+            self.denied = Some(failure.to_string());
+            return;
+        }
         // A pod that leaves has stopped its job for itself only: if its container comes back, the job goes on.
         if self.leave.is_none() || state != Phase::Suspended {
             self.conclude(state, failure);
@@ -260,8 +274,12 @@ impl Office {
     }
 
     async fn event(&mut self, event: Event) {
-        if let (Event::Coordinator(newer), Some(running)) = (event, &self.running) {
-            running.handle.fence(format!("a coordinator elsewhere works by assignment {newer}")).await;
+        match (event, &self.running) {
+            (Event::Coordinator(newer), Some(running)) => {
+                running.handle.fence(format!("a coordinator elsewhere works by assignment {newer}")).await;
+            }
+            (Event::Denied(message), _) => self.denied = Some(message),
+            _ => {}
         }
     }
 

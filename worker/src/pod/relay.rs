@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rheos_control_api::limits::MEMBERS_LIMIT;
+use rheos_dataflow::error::ErrorKind;
 use tokio::io::{AsyncBufRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::engine::wire::{Command, Job, LINE_LIMIT, Start};
+use crate::engine::wire::{Command, Job, LINE_LIMIT, Report, Start};
 use crate::pod::facts::Facts;
 use crate::supervise::link::{ANSWER_DEADLINE, Answer, HELLO_LIMIT, Hello, Up, hear, say, watch_over};
 use crate::supervise::process::{Engine, Notice};
@@ -30,12 +31,14 @@ const CLEAR_DEADLINE: Duration = Duration::from_secs(10);
 const _: () = assert!(MEMBERS_LIMIT * 64 < LINE_LIMIT);
 
 /// What the pod must know of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A coordinator elsewhere works by this assignment, higher than any before.
     Coordinator(u64),
     /// An engine came or went.
     Changed,
+    /// An engine that has gone was refused by a store: what this container was started with is of no use.
+    Denied(String),
 }
 
 /// The member port. Cheap to clone.
@@ -61,6 +64,8 @@ struct Link {
     end: Notify,
     leave: Notify,
     started: std::sync::atomic::AtomicBool,
+    /// Why a store refused it.
+    denied: std::sync::OnceLock<String>,
 }
 
 /// A link in the list of all.
@@ -160,7 +165,11 @@ impl Relay {
             Err(error) => return say(&mut stream, &Answer::Refused(format!("no engine can be started: {error}"))).await,
         };
         tracing::info!(coordinator = hello.pod, assignment = hello.assignment, pid = engine.pid, "an engine for a coordinator");
-        host(stream, engine, notices, &listed.link).await
+        let hosted = host(stream, engine, notices, &listed.link).await;
+        if let Some(message) = listed.link.denied.get() {
+            let _ = self.events.send(Event::Denied(message.clone()));
+        }
+        hosted
     }
 
     fn admit(&self, hello: &Hello) -> Result<Listed, Answer> {
@@ -246,7 +255,14 @@ async fn tell(
     loop {
         let up = tokio::select! {
             notice = notices.recv() => match notice {
-                Some(Notice::Report(_, report)) => Up::Report(report),
+                Some(Notice::Report(_, report)) => {
+                    if let Report::Failed { kind, place, message, .. } = &report
+                        && *kind == ErrorKind::Denied.to_string()
+                    {
+                        let _ = link.denied.set(format!("{place}: {kind}: {message}"));
+                    }
+                    Up::Report(report)
+                }
                 Some(Notice::Exited(_, how)) => {
                     if told.is_ok() {
                         told = say(&mut write, &Up::Answer(Answer::Exited(how))).await;

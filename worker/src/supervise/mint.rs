@@ -76,6 +76,7 @@ fn classify(error: &ProtocolError) -> Cause {
         _ if error.is_fenced() => cause(PLACE, ErrorKind::Fenced, error, false),
         ProtocolError::Unusable(_) => cause(PLACE, ErrorKind::State, error, false),
         _ if error.is_transient() => transient(PLACE, error),
+        _ if error.is_denied() => cause(PLACE, ErrorKind::Denied, error, false),
         ProtocolError::Store(_) | ProtocolError::Path(_) => cause(PLACE, ErrorKind::User, error, false),
         _ => cause(PLACE, ErrorKind::Bug, error, false),
     }

@@ -15,6 +15,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rheos_control_api::OUT_OF_MEMORY;
 use rheos_timely::exit::{EXIT_PANIC, EXIT_PEER_LOST};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -27,11 +28,15 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::engine::wire::{Command, Job, LINE_LIMIT, Report, Start};
 use crate::supervise::link::{self, Peer};
+use crate::supervise::usage::out_of_memory_kills;
 
 /// Lines that may wait to be sent to one engine. More: it hangs, and is killed.
 const OUTBOX_LIMIT: usize = 256;
 /// An engine that has closed its socket may take this long to exit.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+/// The signal that the kernel ends a process with when memory is short.
+const KILL: i32 = Signal::KILL.as_raw();
 
 /// What a process list calls an engine.
 const NAME: &str = "rheos-worker";
@@ -149,7 +154,7 @@ impl Engine {
         let pidfd = pidfd_open(name, PidfdFlags::empty())?;
         let (outbox, lines) = mpsc::channel(OUTBOX_LIMIT);
         tokio::spawn(send_all(write, lines));
-        tokio::spawn(watch(child, read, serial, notices));
+        tokio::spawn(watch(child, read, serial, notices, out_of_memory_kills()));
         let engine = Self { serial, pid: Some(pid), outbox, means: Means::Child { pidfd, listener: Arc::clone(listener) } };
         engine.line(job);
         Ok(engine)
@@ -252,7 +257,8 @@ async fn send_listener(write: &OwnedWriteHalf, listener: &OwnedFd) -> io::Result
 }
 
 /// Forwards reports, then waits for the end of the process.
-async fn watch(mut child: Child, read: OwnedReadHalf, serial: Serial, notices: Notices) {
+/// `kills_before`: kills for want of memory before the process was started.
+async fn watch(mut child: Child, read: OwnedReadHalf, serial: Serial, notices: Notices, kills_before: u64) {
     let mut reader = BufReader::new(read);
     let mut line = Vec::new();
     let problem = loop {
@@ -280,7 +286,8 @@ async fn watch(mut child: Child, read: OwnedReadHalf, serial: Serial, notices: N
             child.wait().await
         }
     };
-    let mut how = status.map_or_else(|error| format!("cannot be waited for: {error}"), describe);
+    let starved = out_of_memory_kills() > kills_before;
+    let mut how = status.map_or_else(|error| format!("cannot be waited for: {error}"), |status| describe(status, starved));
     if let Some(problem) = problem {
         how = format!("{how}, after a report that cannot be read: {problem}");
     }
@@ -302,10 +309,14 @@ async fn forward<R: AsyncRead + Unpin>(stream: R, output: mpsc::Sender<OutputLin
     }
 }
 
-fn describe(status: ExitStatus) -> String {
+/// `starved`: since the start of the process, the kernel has killed somebody in this container for want of memory.
+fn describe(status: ExitStatus, starved: bool) -> String {
     use std::os::unix::process::ExitStatusExt;
 
     match (status.signal(), status.code()) {
+        (Some(KILL), _) if starved => {
+            format!("was killed because the container is {OUT_OF_MEMORY}; raise spec.worker.resources.limits.memory, or parallelism")
+        }
         (Some(signal), _) => format!("was killed by signal {signal}"),
         (None, Some(0)) => "exited without saying why".to_owned(),
         (None, Some(EXIT_PEER_LOST)) => "lost a peer".to_owned(),

@@ -13,6 +13,18 @@ pub fn peak_rss_bytes(pid: u32) -> u64 {
     fs::read_to_string(format!("/proc/{pid}/status")).map_or(0, |status| parse_peak(&status))
 }
 
+/// How many processes of this container the kernel has killed for want of memory. On a machine without containers it
+/// counts for the whole of it, or is not to be had.
+pub fn out_of_memory_kills() -> u64 {
+    // cgroup v2, then v1: inside a container its own group is at the root of the mount.
+    let files = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
+    files.into_iter().find_map(|file| parse_kills(&fs::read_to_string(file).ok()?)).unwrap_or(0)
+}
+
+fn parse_kills(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
 /// Fields 14 to 17 of `/proc/<pid>/stat` (`proc_pid_stat(5)`): utime, stime, cutime, cstime. The second field is a name
 /// in parentheses that may itself hold spaces and parentheses.
 fn parse_cpu_ticks(stat: &str) -> u64 {
@@ -36,6 +48,13 @@ mod tests {
         assert_eq!(parse_cpu_ticks(""), 0);
         assert_eq!(parse_peak("Name:\tx\nVmHWM:\t    2048 kB\n"), 2048 * 1024);
         assert_eq!(parse_peak("Name:\tx\n"), 0);
+    }
+
+    #[test]
+    fn kills_for_want_of_memory_are_counted_in_both_forms() {
+        assert_eq!(parse_kills("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"), Some(2));
+        assert_eq!(parse_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"), Some(7));
+        assert_eq!(parse_kills("oom_kill_disable 0\n"), None);
     }
 
     #[test]

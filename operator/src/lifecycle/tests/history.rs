@@ -26,6 +26,8 @@ enum Event {
     ForgetFiles(usize),
     RemovePod(usize),
     Savepoint(u8),
+    /// So many pods find room.
+    Room(usize),
     /// The operator decides, and dies after so many writes.
     Die(usize),
     Reconcile,
@@ -52,6 +54,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => pod.clone().prop_map(Event::ForgetFiles),
         1 => pod.prop_map(Event::RemovePod),
         1 => (0..3_u8).prop_map(Event::Savepoint),
+        1 => (0..9_usize).prop_map(Event::Room),
         3 => (0..6_usize).prop_map(Event::Die),
         4 => Just(Event::Reconcile),
         6 => (0..20_i64).prop_map(Event::Wait),
@@ -114,6 +117,7 @@ fn happen(world: &mut World, event: &Event) {
         Event::Savepoint(number) => {
             world.savepoint(&format!("sp-{number}"), Default::default(), SavepointSpec { job: "q5".into(), disposal: Disposal::Retain });
         }
+        Event::Room(pods) => world.room = *pods,
         Event::Die(steps) => {
             world.reconcile_until(*steps);
         }
@@ -138,6 +142,7 @@ fn check(events: &[Event]) -> Result<(), TestCaseError> {
     }
     // Everybody goes away; what they leave behind can run.
     world.pods.retain(|_, pod| !pod.lost);
+    world.room = usize::MAX;
     world.edit(|spec| {
         spec.state = DesiredState::Running;
         spec.parallelism = spec.parallelism.max(1);

@@ -66,6 +66,25 @@ fn a_new_revision_that_cannot_start_never_stops_the_old_one() {
 }
 
 #[test]
+fn where_there_is_no_room_for_both_the_old_pods_make_way_with_a_checkpoint() {
+    let mut world = running();
+    world.room = 3;
+    sql(&mut world, "SELECT 2");
+    world.until("no room", |world| world.condition(conditions::DEGRADED).1 == reasons::UNSCHEDULABLE);
+    assert!(!world.done.contains(&"Stop".to_owned()), "room may come");
+    world.until_running();
+    assert_eq!((world.sql().as_str(), world.pods.len()), ("SELECT 2", 2));
+    assert!(world.done.contains(&"Stop".to_owned()) && world.has_event(reasons::MAKING_ROOM));
+    assert!(world.violations.is_empty(), "{:?}", world.violations);
+    world.assert_at_rest();
+    // What makes way for something that cannot start comes back.
+    sql(&mut world, "CRASH 3");
+    world.until("the way back", |world| world.status.rejected.is_some() && world.is_settled());
+    assert_eq!((world.sql().as_str(), world.pods.len()), ("SELECT 2", 2));
+    world.assert_at_rest();
+}
+
+#[test]
 fn a_revision_that_cannot_read_the_state_is_rolled_back() {
     for bad in ["BAD 2", "HANG 2"] {
         let mut world = running();
@@ -278,7 +297,7 @@ fn a_pod_of_the_old_job_that_is_lost_during_preparation_is_healed() {
     sql(&mut world, "SELECT 2");
     world.reconcile();
     world.tick(1);
-    world.room = u32::MAX;
+    world.room = usize::MAX;
     let name = world.names().into_iter().find(|name| name.ends_with("-1-1")).unwrap().to_owned();
     world.pods.get_mut(&name).unwrap().facts.deleting_since = Some(world.now);
     world.until_running();

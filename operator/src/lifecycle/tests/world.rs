@@ -35,8 +35,8 @@ pub(super) struct World {
     pub(super) events: Vec<EventNote>,
     /// What was done, by name.
     pub(super) done: Vec<String>,
-    /// Pods of an index at or above this find no room.
-    pub(super) room: u32,
+    /// More pods than this find no room.
+    pub(super) room: usize,
     /// Whether savepoints fail.
     pub(super) savepoints_fail: bool,
     /// Whether the job hangs when it shall stop.
@@ -86,7 +86,7 @@ impl World {
             violations: Vec::new(),
             events: Vec::new(),
             done: Vec::new(),
-            room: u32::MAX,
+            room: usize::MAX,
             savepoints_fail: false,
             stops_hang: false,
             surroundings: (false, false),
@@ -317,9 +317,11 @@ impl World {
     pub(super) fn tick(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
         self.pods.retain(|_, pod| pod.lost || pod.facts.deleting_since.is_none());
-        let room = self.room;
+        let mut room = self.room.saturating_sub(self.pods.values().filter(|pod| pod.facts.phase == "Running").count());
         for pod in self.pods.values_mut() {
-            pod.start(room);
+            let waits = pod.facts.phase == "Pending";
+            pod.start(room > 0);
+            room -= usize::from(waits && pod.facts.phase == "Running");
         }
         let usable: Vec<String> = self.pods.values().filter(|pod| pod.facts.ready && !pod.lost).map(|pod| pod.facts.name.clone()).collect();
         let names: Vec<String> = self.pods.keys().cloned().collect();
@@ -467,11 +469,11 @@ impl ModelPod {
         live && self.known.as_ref().is_some_and(|known| known.state_id == state_id)
     }
 
-    fn start(&mut self, room: u32) {
+    fn start(&mut self, room: bool) {
         if self.lost || self.facts.phase == "Failed" || self.facts.ready {
             return;
         }
-        if self.facts.index >= room {
+        if self.facts.phase == "Pending" && !room {
             self.facts.unscheduled = Some(("Unschedulable".into(), "0/1 nodes are available: insufficient cpu".into()));
             return;
         }

@@ -168,13 +168,16 @@ impl S3Store {
         match error {
             Error::NotFound { .. } => StoreError::NotFound { path },
             Error::AlreadyExists { .. } | Error::Precondition { .. } => StoreError::Precondition { path },
-            Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::NotSupported { .. }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Denied { action, path, message },
+            Error::NotSupported { .. }
             | Error::NotImplemented { .. }
             | Error::InvalidPath { .. }
             | Error::NotModified { .. }
             | Error::UnknownConfigurationKey { .. } => StoreError::Determinate { action, path, message, transient: false },
+            // The client does not tell listings that are refused from those that fail.
+            _ if [" 401 ", " 403 "].iter().any(|status| message.contains(status)) && action == Action::List => {
+                StoreError::Denied { action, path, message }
+            }
             _ if changes => StoreError::Indeterminate { action, path, message },
             _ => StoreError::Determinate { action, path, message, transient: true },
         }

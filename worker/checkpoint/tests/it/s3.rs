@@ -78,7 +78,7 @@ async fn errors_never_hold_credentials() {
         store.list(&path("a")).await.unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(error, StoreError::Determinate { .. }), "{error:?}");
+        assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
         let text = format!("{error} {error:?} {store:?}");
         assert!(!text.contains(ACCESS_KEY) && !text.contains(SECRET_KEY), "{text}");
     }

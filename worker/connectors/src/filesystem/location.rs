@@ -116,7 +116,7 @@ impl Remote {
     /// A failure of the store at `file`.
     pub(crate) fn error(&self, doing: &str, file: &str, error: &object_store::Error) -> DataflowError {
         let kind = match error {
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => ErrorKind::User,
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => ErrorKind::Denied,
             object_store::Error::NotFound { .. } => ErrorKind::Data,
             _ => ErrorKind::Transient,
         };
