@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde_json::json;
+
 use super::kubectl::{apply, kubectl, must};
 use crate::cluster::images;
 use crate::shell::output;
@@ -35,6 +37,10 @@ pub fn once() {
 
 fn s3() {
     apply(S3_OBJECTS).expect("the S3 server's objects");
+    if let Some(built) = images::built() {
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": {"images": built}}}}}).to_string();
+        must(&["patch", "deployment/s3", "-n", S3_NAMESPACE, "-p", &patch]);
+    }
     must(&["rollout", "status", "-n", S3_NAMESPACE, "deployment/s3", ROLLOUT]);
 }
 

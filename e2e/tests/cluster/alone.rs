@@ -102,13 +102,15 @@ impl Drop for Stoppable {
 
 fn share(shared: bool) {
     let patch = json!({"spec": {"template": {"spec": {"shareProcessNamespace": shared}}}}).to_string();
-    let _ = kubectl(&["patch", "deployment", "rheos", "-n", install::NAMESPACE, "-p", &patch]);
-    let _ = kubectl(&["rollout", "status", "deployment/rheos", "-n", install::NAMESPACE, "--timeout=90s"]);
+    let deployment = kubectl(&["get", "deployments", "-n", install::NAMESPACE, "-o", "name"]).unwrap();
+    let deployment = deployment.trim();
+    kubectl(&["patch", deployment, "-n", install::NAMESPACE, "-p", &patch]).unwrap();
+    kubectl(&["rollout", "status", deployment, "-n", install::NAMESPACE, "--timeout=90s"]).unwrap();
 }
 
 /// The pod that holds the lease.
 fn leader() -> String {
-    let holder = must(&["get", "lease", "rheos", "-n", install::NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}"]);
+    let holder = must(&["get", "leases", "-n", install::NAMESPACE, "-o", "jsonpath={.items[0].spec.holderIdentity}"]);
     // The pod's name, a dash, the process.
     holder.rsplit_once('-').map_or(holder.clone(), |(pod, _)| pod.to_owned())
 }

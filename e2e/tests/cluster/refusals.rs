@@ -105,6 +105,7 @@ fn an_upgrade_without_room_for_both_stops_the_old_pods_first() {
 fn two_namespaces_hold_jobs_of_one_name() {
     scenario("twins-a", async |space| {
         let other = format!("{}-b", space.name);
+        let _ = kubectl(&["delete", "namespace", &other, "--ignore-not-found", "--timeout=60s"]);
         let secret = space.kubectl(&["get", "secret", "s3", "-o", "json"]);
         let mut secret: Value = serde_json::from_str(&secret).unwrap();
         secret["metadata"] = json!({"name": "s3", "namespace": other});
