@@ -136,6 +136,7 @@ fn check(events: &[Event]) -> Result<(), TestCaseError> {
         spec.checkpoint.timeout = DurationText::from("30s");
         spec.checkpoint.interval = DurationText::from("10s");
     });
+    world.leave = 5;
     for event in events {
         happen(&mut world, event);
         prop_assert!(world.violations.is_empty(), "{:?}", world.violations);

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) done: Vec<String>,
     /// More pods than this find no room.
     pub(super) room: usize,
+    /// How long a pod that is deleted takes to go, seconds; it leads meanwhile.
+    pub(super) leave: i64,
     /// Whether savepoints fail.
     pub(super) savepoints_fail: bool,
     /// Whether the job hangs when it shall stop.
@@ -87,6 +89,7 @@ impl World {
             events: Vec::new(),
             done: Vec::new(),
             room: usize::MAX,
+            leave: 0,
             savepoints_fail: false,
             stops_hang: false,
             surroundings: (false, false),
@@ -316,7 +319,8 @@ impl World {
     /// Lets time pass and everything around the operator do what it does.
     pub(super) fn tick(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
-        self.pods.retain(|_, pod| pod.lost || pod.facts.deleting_since.is_none());
+        let gone = self.now - SignedDuration::from_secs(self.leave);
+        self.pods.retain(|_, pod| pod.lost || pod.facts.deleting_since.is_none_or(|since| since > gone));
         let mut room = self.room.saturating_sub(self.pods.values().filter(|pod| pod.facts.phase == "Running").count());
         for pod in self.pods.values_mut() {
             let waits = pod.facts.phase == "Pending";
