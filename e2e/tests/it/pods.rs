@@ -17,29 +17,34 @@ const PACE: u64 = 20_000;
 /// Between a container's crash and its next start, at the least: no condition describes a pod that is away.
 const AWAY: Duration = Duration::from_millis(200);
 
-fn shape() -> &'static Shape {
-    Shape::named("tumble").expect("a shape")
+/// One shape whose lost or doubled state shows, and one whose doubled output does.
+const SHAPES: [&str; 2] = ["tumble", "filter"];
+
+fn shape(name: &str) -> &'static Shape {
+    Shape::named(name).expect("a shape")
 }
 
-/// A fault-free run on one worker, made once for all tests.
-fn expected() -> &'static Outputs {
-    static EXPECTED: OnceLock<Outputs> = OnceLock::new();
-    EXPECTED.get_or_init(|| {
+/// Fault-free runs on one worker, made once for all tests.
+fn expected(name: &str) -> &'static Outputs {
+    static EXPECTED: [OnceLock<Outputs>; 2] = [const { OnceLock::new() }; 2];
+    let index = SHAPES.iter().position(|shape| *shape == name).expect("one of the shapes");
+    EXPECTED[index].get_or_init(|| {
         let mut outputs = None;
-        block_on(async { outputs = Some(reference(shape(), EVENTS).await) });
+        block_on(async { outputs = Some(reference(shape(name), EVENTS).await) });
         outputs.expect("it was made")
     })
 }
 
-fn job() -> PodJob {
-    PodJob::new(shape(), &Settings { events: EVENTS, events_per_second: Some(PACE), ..Settings::default() })
+fn job(name: &str) -> PodJob {
+    expected(name);
+    PodJob::new(shape(name), &Settings { events: EVENTS, events_per_second: Some(PACE), ..Settings::default() })
 }
 
 /// Waits for the end of the job and compares what it has written.
-async fn finishes_exactly(job: &PodJob, coordinator: &Pod) -> JobView {
+async fn finishes_exactly(name: &str, job: &PodJob, coordinator: &Pod) -> JobView {
     let view = job.until(coordinator, "the end of the job", |job| matches!(job.state, Phase::Finished | Phase::Failed)).await;
     assert_eq!((view.state, &view.failure), (Phase::Finished, &None), "{}", job.logs());
-    assert_same(shape(), expected(), &outputs_in(shape(), job.folder()), &job.logs());
+    assert_same(shape(name), expected(name), &outputs_in(shape(name), job.folder()), &job.logs());
     view
 }
 
@@ -52,10 +57,9 @@ fn status(result: Result<JobView, ClientError>) -> u16 {
 
 #[test]
 fn pods_survive_the_loss_of_an_engine_of_a_pod_and_of_the_coordinator() {
-    let expected = expected();
-    assert!(!expected.is_empty());
+    let name = "filter";
+    let job = job(name);
     block_on(async {
-        let job = job();
         let (mut first, second, mut third) = (job.pod(0), job.pod(1), job.pod(2));
         job.assign(&first, &job.assignment(1, &[&first, &second, &third])).await;
         let view = job.until_running(&first, 1, 1).await;
@@ -79,16 +83,16 @@ fn pods_survive_the_loss_of_an_engine_of_a_pod_and_of_the_coordinator() {
         first.start();
         let view = job.until_running(&first, 1, view.generation + 1).await;
         assert!(view.coordinator);
-        finishes_exactly(&job, &first).await;
+        finishes_exactly(name, &job, &first).await;
         assert_eq!(first.terminate().await, Some(0));
     });
 }
 
 #[test]
 fn assignments_rescale_replace_and_settle_a_running_job() {
-    expected();
+    let name = "tumble";
+    let job = job(name);
     block_on(async {
-        let job = job();
         let (first, second, mut third) = (job.pod(0), job.pod(1), job.pod(2));
         let client = first.client(&job.token());
         job.assign(&first, &job.assignment(1, &[&first])).await;
@@ -130,7 +134,7 @@ fn assignments_rescale_replace_and_settle_a_running_job() {
         settings.members.pop();
         assert_eq!(status(client.assign(&settings).await), 400, "too few members");
         let taken = client.job().await.expect("the job").checkpoints.completed;
-        let view = finishes_exactly(&job, &first).await;
+        let view = finishes_exactly(name, &job, &first).await;
         assert_eq!((view.assignment, view.generation), (Some(6), quiet.generation), "{}", job.logs());
         // One may have been under way at the change, and the end takes one.
         assert!(view.checkpoints.completed <= taken + 2, "{} checkpoints after {taken}", view.checkpoints.completed);
@@ -139,9 +143,9 @@ fn assignments_rescale_replace_and_settle_a_running_job() {
 
 #[test]
 fn an_upgrade_in_other_pods_fences_the_old_ones_stopped_or_not() {
-    expected();
+    let name = "filter";
+    let job = job(name);
     block_on(async {
-        let job = job();
         let (mut old, old_member) = (job.pod(0), job.pod(1));
         job.assign(&old, &job.assignment(1, &[&old, &old_member])).await;
         job.until_running(&old, 1, 1).await;
@@ -164,7 +168,7 @@ fn an_upgrade_in_other_pods_fences_the_old_ones_stopped_or_not() {
         let view = job.until_running(&newest, 3, running.generation + 1).await;
         let fenced = job.until(&newer, "the fenced coordinator at rest", |job| job.state == Phase::Failed).await;
         assert_eq!(fenced.failure.as_ref().map(|failure| failure.kind.as_str()), Some("fenced"), "{}", job.logs());
-        let end = finishes_exactly(&job, &newest).await;
+        let end = finishes_exactly(name, &job, &newest).await;
         assert_eq!(end.generation, view.generation, "the fenced one has disturbed nobody\n{}", job.logs());
         let rests = newer.client(&job.token()).job().await.expect("it still answers");
         assert_eq!((rests.state, rests.generation), (Phase::Failed, running.generation));
@@ -175,9 +179,9 @@ fn an_upgrade_in_other_pods_fences_the_old_ones_stopped_or_not() {
 
 #[test]
 fn pods_that_are_told_to_go_leave_with_a_checkpoint() {
-    expected();
+    let name = "tumble";
+    let job = job(name);
     block_on(async {
-        let job = job();
         let (mut first, mut second) = (job.pod(0), job.pod(1));
         job.assign(&first, &job.assignment(1, &[&first, &second])).await;
         let before = job.until_running(&first, 1, 1).await;
@@ -200,15 +204,15 @@ fn pods_that_are_told_to_go_leave_with_a_checkpoint() {
         assert_eq!(first.terminate().await, Some(0));
         first.start();
         job.until_running(&first, 1, view.generation + 1).await;
-        finishes_exactly(&job, &first).await;
+        finishes_exactly(name, &job, &first).await;
     });
 }
 
 #[test]
 fn a_savepoint_is_restored_in_another_place_and_disposed_of() {
-    expected();
+    let name = "tumble";
+    let job = job(name);
     block_on(async {
-        let job = job();
         let mut first = job.pod(0);
         job.assign(&first, &job.assignment(1, &[&first])).await;
         job.until_running(&first, 1, 1).await;
@@ -224,13 +228,13 @@ fn a_savepoint_is_restored_in_another_place_and_disposed_of() {
         assert_eq!(again.savepoint, SavepointView::Completed { uri: uri.clone(), epoch });
         drop(first);
 
-        let restored = self::job();
+        let restored = self::job(name);
         committed_until(&job.path("out"), epoch, &restored.path("out"));
         let (pod, member) = (restored.pod(0), restored.pod(1));
         let mut assignment = restored.assignment(1, &[&pod, &member]);
         assignment.restore = Some(RestoreOrder { uri: uri.clone(), allow_non_restored_state: false });
         restored.assign(&pod, &assignment).await;
-        finishes_exactly(&restored, &pod).await;
+        finishes_exactly(name, &restored, &pod).await;
 
         let dispose = async |uri: &str| {
             let mut command = tokio::process::Command::new(binary());
@@ -253,7 +257,7 @@ fn a_savepoint_is_restored_in_another_place_and_disposed_of() {
 #[test]
 fn without_the_token_nothing_is_told_and_nothing_is_given() {
     block_on(async {
-        let job = job();
+        let job = PodJob::new(shape("filter"), &Settings::default());
         let pod = job.pod(0);
         job.until(&pod, "the pod", |_| true).await;
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
