@@ -8,6 +8,7 @@ pub mod coordinator;
 pub mod install;
 pub mod job;
 pub mod kubectl;
+pub mod operator;
 pub mod output;
 pub mod space;
 pub mod watch;

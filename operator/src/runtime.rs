@@ -10,6 +10,7 @@ pub mod gate;
 pub mod health;
 pub mod leader;
 pub mod lease;
+pub mod memory;
 pub mod metrics;
 pub mod process;
 pub mod queue;

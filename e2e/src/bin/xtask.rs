@@ -14,6 +14,7 @@ use rheos_e2e::shell::show as run;
 const USAGE: &str = "usage: cargo xtask COMMAND
   bench nexmark [QUERY …] [--scale F]   the Nexmark table of the README (use --release)
   bench recovery [kill|rescale|idle|state …]   recovery, rescale, idle and large-state figures (use --release)
+  bench operator [PART …]               the operator's figures, on the cluster that e2e would use
   servers                               tests against a real S3 server and the whole year of real data
   servers minio                         the same for another S3 server, which takes minutes to build
   chart                                 the operator's chart, linted and rendered by Helm and checked
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.split_first() {
+        Some((&"bench", ["operator", parts @ ..])) => report(operator_bench(parts)),
+        Some((&BENCH_HERE, parts)) => report(bench::operator::run(&owned(parts), &mut |line| println!("{line}"))),
         Some((&"bench", rest)) => run_bench(rest),
         Some((&"servers", [])) => report(servers()),
         Some((&"servers", ["minio"])) => report(minio_tests()),
@@ -49,6 +52,25 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What this program is told when it runs where the cluster can be reached.
+const BENCH_HERE: &str = "bench-operator-here";
+
+/// Runs this program again, with the cluster's programs in its `PATH`; where the bare cluster is up, in its first node's
+/// network namespace.
+fn operator_bench(parts: &[&str]) -> Result<(), String> {
+    let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let enter = if uses_bare_cluster() { cluster::enter() } else { Vec::new() };
+    let mut words = enter.into_iter().map(std::ffi::OsString::from).chain([this.into_os_string()]);
+    let mut bench = Command::new(words.next().unwrap_or_default());
+    bench.args(words).arg(BENCH_HERE).args(parts);
+    on_cluster(&mut bench)?;
+    run(&mut bench)
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn run_bench(words: &[&str]) -> ExitCode {
@@ -124,21 +146,34 @@ fn cargo() -> Command {
 
 /// Runs the scenarios; where the bare cluster is up, in its first node's network namespace.
 fn scenarios(filter: &[&str]) -> Result<(), String> {
-    let mut folders = vec![binaries::tools(&mut say)?];
     let mut test = cargo();
     test.args(["test", "--workspace", "--locked", "--features", "rheos-e2e/cluster", "--test", "cluster", "--", "--test-threads"])
         .arg(SIDE_BY_SIDE)
         .args(filter);
-    if std::env::var_os("KUBECONFIG").is_none() && cluster::is_up() {
+    if uses_bare_cluster() {
         // Cargo itself stays outside, where it finds what it needs.
         let runner = format!("CARGO_TARGET_{}_RUNNER", TARGET.replace('-', "_").to_uppercase());
-        test.env(runner, cluster::enter().join(" ")).env("KUBECONFIG", cluster::kubeconfig());
-        test.env("RHEOS_AUDIT_LOG", cluster::audit_log());
+        test.env(runner, cluster::enter().join(" "));
+    }
+    on_cluster(&mut test)?;
+    run(&mut test)
+}
+
+/// Whether no other cluster is named and the bare one is up.
+fn uses_bare_cluster() -> bool {
+    std::env::var_os("KUBECONFIG").is_none() && cluster::is_up()
+}
+
+/// Tells a program which cluster it works on, and where `kubectl` and `helm` are.
+fn on_cluster(command: &mut Command) -> Result<(), String> {
+    let mut folders = vec![binaries::tools(&mut say)?];
+    if uses_bare_cluster() {
+        command.env("KUBECONFIG", cluster::kubeconfig()).env("RHEOS_AUDIT_LOG", cluster::audit_log());
         folders.push(binaries::folder()?);
     }
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    test.env("PATH", std::env::join_paths(folders).map_err(|error| error.to_string())?);
-    run(&mut test)
+    command.env("PATH", std::env::join_paths(folders).map_err(|error| error.to_string())?);
+    Ok(())
 }
 
 fn target_dir() -> PathBuf {

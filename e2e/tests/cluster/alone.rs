@@ -2,6 +2,7 @@
 
 use rheos_e2e::cluster::images::SEND;
 use rheos_e2e::harness::kubectl::{apply, kubectl, must};
+use rheos_e2e::harness::operator::{NoOperator, Stoppable, leader};
 use rheos_e2e::harness::output::{fault_free, objects};
 use rheos_e2e::harness::space::LIMIT;
 use rheos_e2e::harness::watch::until_object;
@@ -49,25 +50,6 @@ fn the_operator_is_killed_and_jobs_do_not_notice() {
     });
 }
 
-/// The operator has no pods until this goes, however the scenario ends.
-struct NoOperator(String);
-
-impl NoOperator {
-    fn new() -> Self {
-        let replicas = must(&["get", "deployments", "-n", install::NAMESPACE, "-o", "jsonpath={.items[0].spec.replicas}"]);
-        must(&["scale", "deployments", "-n", install::NAMESPACE, "--all", "--replicas=0"]);
-        must(&["wait", "pods", "--all", "-n", install::NAMESPACE, "--for=delete", "--timeout=60s"]);
-        Self(replicas)
-    }
-}
-
-impl Drop for NoOperator {
-    fn drop(&mut self) {
-        let replicas = format!("--replicas={}", self.0);
-        let _ = kubectl(&["scale", "deployments", "-n", install::NAMESPACE, "--all", &replicas]);
-    }
-}
-
 #[test]
 fn without_an_operator_crashed_engines_and_containers_come_back() {
     scenario_alone("no-operator", async |space| {
@@ -84,54 +66,23 @@ fn without_an_operator_crashed_engines_and_containers_come_back() {
     });
 }
 
-/// The operator's first process can be stopped until this goes.
-struct Stoppable;
-
-impl Stoppable {
-    fn new() -> Self {
-        share(true);
-        Self
-    }
-}
-
-impl Drop for Stoppable {
-    fn drop(&mut self) {
-        share(false);
-    }
-}
-
-fn share(shared: bool) {
-    let patch = json!({"spec": {"template": {"spec": {"shareProcessNamespace": shared}}}}).to_string();
-    let deployment = kubectl(&["get", "deployments", "-n", install::NAMESPACE, "-o", "name"]).unwrap();
-    let deployment = deployment.trim();
-    kubectl(&["patch", deployment, "-n", install::NAMESPACE, "-p", &patch]).unwrap();
-    kubectl(&["rollout", "status", deployment, "-n", install::NAMESPACE, "--timeout=90s"]).unwrap();
-}
-
-/// The pod that holds the lease.
-fn leader() -> String {
-    let holder = must(&["get", "leases", "-n", install::NAMESPACE, "-o", "jsonpath={.items[0].spec.holderIdentity}"]);
-    // The pod's name, a dash, the process.
-    holder.rsplit_once('-').map_or(holder.clone(), |(pod, _)| pod.to_owned())
-}
-
 #[test]
 fn a_leader_that_was_paused_hands_over_and_harms_nothing_when_it_wakes() {
     scenario_alone("paused-leader", async |space| {
         let _stoppable = Stoppable::new();
         let (job, generation) = running(space, "unmoved", "tumble", 60, &json!({})).await;
-        let old = leader();
+        let old = leader().unwrap();
         let send = |signal: &str| must(&["exec", "-n", install::NAMESPACE, &old, "--", SEND, signal, "rheos-operator run"]);
         send("19");
         space.kubectl(&["scale", "streamjob", &job.name, "--replicas=3"]);
         space.until_pods(&job.name, "the next leader to act", |pods| (pods.len() == 3).then_some(())).await;
-        assert_ne!(leader(), old);
+        assert_ne!(leader().unwrap(), old);
         send("18");
         let generation = space.until_checkpoint(&job.name, generation + 1).await;
         // It notices on waking, ends, and waits for the lease in its next life.
         let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
         must(&["wait", "pod", &old, "-n", install::NAMESPACE, &format!("--for={restarts}=1"), "--timeout=60s"]);
-        assert_ne!(leader(), old);
+        assert_ne!(leader().unwrap(), old);
         assert_eq!(space.until_checkpoint(&job.name, generation).await, generation, "the job is left alone");
         space.finishes_exactly(&job).await;
     });

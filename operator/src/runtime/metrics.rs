@@ -50,6 +50,9 @@ pub struct ActionLabels {
     pub result: &'static str,
 }
 
+/// A time as a gauge.
+pub type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -57,12 +60,14 @@ pub struct Metrics {
     pub reconciles: Family<ResultLabels, Counter>,
     /// Reconciles that failed, by error.
     pub errors: Family<ResultLabels, Counter>,
+    /// From the start of the process to the end of its first reconcile.
+    pub first_reconcile: Family<KindLabels, Seconds>,
     /// How long reconciles take.
     pub reconcile_seconds: Family<KindLabels, Histogram>,
     /// Objects that wait for their reconcile.
     pub queue_depth: Family<KindLabels, Gauge>,
     /// How long the first of them has waited.
-    pub queue_wait: Family<KindLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    pub queue_wait: Family<KindLabels, Seconds>,
     /// Jobs, by phase.
     pub jobs: Family<PhaseLabels, Gauge>,
     /// How long a job was in a phase that it left.
@@ -95,6 +100,7 @@ impl Metrics {
         let metrics = Self {
             reconciles: Family::default(),
             errors: Family::default(),
+            first_reconcile: Family::default(),
             reconcile_seconds: Family::new_with_constructor(quick),
             queue_depth: Family::default(),
             queue_wait: Family::default(),
@@ -107,14 +113,16 @@ impl Metrics {
             followers: Gauge::default(),
             leading: Gauge::default(),
         };
-        let mut registry = Registry::with_prefix("rheos_operator");
-        metrics.register(&mut registry);
+        let mut registry = Registry::default();
+        metrics.register(registry.sub_registry_with_prefix("rheos_operator"));
         (metrics, registry)
     }
 
     fn register(&self, registry: &mut Registry) {
         registry.register("reconciles", "Reconciles, by result", self.reconciles.clone());
         registry.register("reconcile_errors", "Reconciles that failed, by error", self.errors.clone());
+        let help = "From the start of the process to the end of its first reconcile, the wait for the lease within";
+        registry.register_with_unit("first_reconcile", help, Unit::Seconds, self.first_reconcile.clone());
         let help = "Duration of a reconcile";
         registry.register_with_unit("reconcile_duration", help, Unit::Seconds, self.reconcile_seconds.clone());
         registry.register("queue_depth", "Objects that wait for their reconcile", self.queue_depth.clone());

@@ -18,6 +18,7 @@ use super::controllers::{self, Works};
 use super::gate::Gate;
 use super::health::{self, Health};
 use super::leader::{Candidate, Leadership};
+use super::memory::Memory;
 use super::metrics::Metrics;
 use crate::io::Operator;
 use crate::io::operator::Settings;
@@ -60,11 +61,12 @@ pub enum Fatal {
 /// # Errors
 /// See [`Fatal`].
 pub async fn run(args: RunArgs) -> Result<(), Fatal> {
+    let works = Works::default();
     let mut config = Config::infer().await.map_err(|error| Fatal::Connect(error.to_string()))?;
     config.connect_timeout = Some(Duration::from_secs(10));
-    let (metrics, registry) = Metrics::new();
+    let (metrics, mut registry) = Metrics::new();
+    registry.register_collector(Box::new(Memory));
     let observer = Observer { metrics: Arc::new(metrics), freshness: Freshness::default() };
-    let works = Works::default();
     let leadership = if args.no_leader_election { Leadership::always() } else { Leadership::none() };
     let gate = Gate { leadership: leadership.clone() };
     // Two clients, so that the lease is renewed on a connection of its own, however busy the reconciles are.

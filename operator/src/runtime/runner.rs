@@ -58,7 +58,7 @@ impl<K> Clone for Work<K> {
 }
 
 impl<K: Ord + Clone> Work<K> {
-    /// No work yet; `kind` names it in metrics.
+    /// No work yet; `kind` names it in metrics. The time to the first reconcile counts from here.
     pub fn new(kind: &'static str) -> Self {
         let start = Instant::now();
         let canary = watch::channel(start).0;
@@ -184,6 +184,10 @@ fn settle<K: Ord + Clone + Display + Hash, E: Retry>(
     outcome: Result<Next, Failure<E>>,
 ) {
     let kind = work.shared.kind;
+    let labels = KindLabels { kind };
+    if metrics.first_reconcile.get(&labels).is_none() {
+        metrics.first_reconcile.get_or_create(&labels).set(work.shared.start.elapsed().as_secs_f64());
+    }
     let (result, again) = match &outcome {
         Ok(next) => {
             if failures.remove(&key).is_some() {
@@ -212,7 +216,7 @@ fn settle<K: Ord + Clone + Display + Hash, E: Retry>(
         }
     };
     metrics.reconciles.get_or_create(&ResultLabels { kind, result }).inc();
-    metrics.reconcile_seconds.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
+    metrics.reconcile_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     work.with(|queue, now| queue.done(&key, now, again.map(|delay| now + delay)));
 }
 
@@ -279,5 +283,7 @@ mod tests {
         assert_eq!(metrics.errors.get_or_create(&ResultLabels { kind: "Test", result: "panic" }).get(), 1);
         assert_eq!(metrics.errors.get_or_create(&ResultLabels { kind: "Test", result: "no" }).get(), 1);
         assert!(work.quiet() < Duration::from_secs(5));
+        let first = metrics.first_reconcile.get_or_create(&KindLabels { kind: "Test" }).get();
+        assert!(first > 0.0 && first < work.shared.start.elapsed().as_secs_f64(), "{first}");
     }
 }
