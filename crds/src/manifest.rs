@@ -53,6 +53,15 @@ pub fn parse_manifest(text: &str) -> Result<StreamJob, ManifestError> {
     only(KIND, text)
 }
 
+/// Reads the one `StreamJob` of a manifest as it was written: without defaults, and with whatever fields it has. For
+/// those who send it on.
+///
+/// # Errors
+/// As [`parse_manifest`], but for fields.
+pub fn parse_value(text: &str) -> Result<serde_json::Value, ManifestError> {
+    only(KIND, text)
+}
+
 /// Reads the one `Savepoint` of a manifest. Nothing but form is checked; see [`crate::validate_savepoint`].
 ///
 /// # Errors

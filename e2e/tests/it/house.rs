@@ -25,7 +25,7 @@ const OURS: &[(&str, &[&str])] = &[
         &["rheos-api", "rheos-checkpoint", "rheos-connectors", "rheos-control-api", "rheos-dataflow", "rheos-sql", "rheos-timely"],
     ),
     ("rheos-operator", &["rheos-api", "rheos-control-api"]),
-    ("kubectl-streamjob", &["rheos-api", "rheos-control-api"]),
+    ("rheos-cli", &["rheos-api", "rheos-connectors", "rheos-control-api", "rheos-dataflow", "rheos-operator", "rheos-sql"]),
     ("rheos-e2e", &["rheos-api", "rheos-checkpoint", "rheos-control-api"]),
 ];
 

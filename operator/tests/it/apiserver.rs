@@ -2,7 +2,7 @@
 //!
 //! What is modelled: resource versions, uids, `generation`, create, get, list, delete with preconditions, server-side
 //! apply (a field that its manager no longer names goes away; lists are atomic), JSON merge patch, the `status` and
-//! `scale` subresources, finalizers and `deletionTimestamp`, the garbage collection of owned objects, graceful
+//! `scale` subresources, dry runs, finalizers and `deletionTimestamp`, the garbage collection of owned objects, graceful
 //! deletion of pods, watches with bookmarks from a resource version, 404, 409 and 410. What is not: schemas,
 //! admission (but [`State::deny`] refuses), field conflicts between managers, paging.
 

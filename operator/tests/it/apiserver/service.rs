@@ -91,6 +91,13 @@ impl ApiServer {
     pub(crate) async fn serve(&self, tag: &'static str) -> std::net::SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let router = self.router(tag);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    /// The same without a listener.
+    pub(crate) fn router(&self, tag: &'static str) -> axum::Router {
         let server = Self { tag, ..self.clone() };
         let handler = move |request: Request<Body>| {
             let server = server.clone();
@@ -100,9 +107,7 @@ impl ApiServer {
                 server.handle(parts, bytes).await.unwrap()
             }
         };
-        let router = axum::Router::new().fallback(handler);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        address
+        axum::Router::new().fallback(handler)
     }
 
     async fn handle(self, parts: http::request::Parts, bytes: bytes::Bytes) -> Result<Response<Body>, std::io::Error> {
@@ -114,12 +119,17 @@ impl ApiServer {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let partial = header("accept").contains("PartialObject");
         let name = describe(&parts.method, &target);
-        self.log.lock().unwrap().push(format!("{}{name}", self.tag));
+        let dry = if query.iter().any(|(key, _)| key == "dryRun") { " (dry run)" } else { "" };
+        self.log.lock().unwrap().push(format!("{}{name}{dry}", self.tag));
         if parts.method == Method::GET {
             if self.faults.read() {
                 std::future::pending::<()>().await;
             }
             return Ok(self.read(&target, &query, partial));
+        }
+        if query.iter().any(|(key, value)| key == "dryRun" && value == "All") {
+            let mut scratch = self.state().clone();
+            return Ok(answer(write(&mut scratch, &parts.method, &target, &query, header("content-type"), &body)));
         }
         let verdict = self.faults.write(|| name);
         let outcome = verdict.happens.then(|| {
