@@ -87,11 +87,11 @@ mod tests {
         table.row(vec!["a".into(), "1".into(), "".into()]);
         table.row(vec![cell(Tone::Bad, "läng"), "1234567".into(), "because".into()]);
         expect![[r#"
-              NAME      ROWS   WHY
-              a            1
-              läng   1234567   because
+            | NAME      ROWS   WHY
+            | a            1
+            | läng   1234567   because
         "#]]
-        .assert_eq(&table.render(Paint::Plain, "  "));
+        .assert_eq(&table.render(Paint::Plain, "| "));
         assert!(table.render(Paint::Colors, "").contains("\u{1b}[31mläng\u{1b}[0m   1234567"));
     }
 }
