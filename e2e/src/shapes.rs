@@ -51,6 +51,14 @@ pub const SHAPES: &[Shape] = &[
         inserts: "INSERT INTO out SELECT channel, COUNT(DISTINCT bidder), COUNT(DISTINCT auction) FILTER (WHERE price > 10000), window_start
             FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '3' SECOND)) GROUP BY channel, window_start, window_end;",
     },
+    // A row of state for nearly every bid, a hundred bytes and more each, until the only window closes.
+    Shape {
+        name: "hoard",
+        sinks: &[("out", "auction BIGINT, bidder BIGINT, num BIGINT, starttime TIMESTAMP(3)")],
+        changelog: false,
+        inserts: "INSERT INTO out SELECT auction, bidder, COUNT(*), window_start
+            FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' HOUR)) GROUP BY auction, bidder, url, extra, window_start, window_end;",
+    },
     Shape {
         name: "group",
         sinks: &[("out", "bidder BIGINT, num BIGINT, total BIGINT, auctions BIGINT")],

@@ -11,8 +11,6 @@ pub const EXIT_GOOD: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// Exit code: the manifest, the SQL or the command line is wrong.
 pub const EXIT_INVALID: u8 = 2;
-/// A store refused the credentials that the process was started with (`EX_NOPERM`).
-pub const EXIT_DENIED: u8 = 77;
 
 /// Port of the engines' exchange of rows.
 pub const DATA_PORT: u16 = 7100;

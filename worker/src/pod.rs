@@ -24,10 +24,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rheos_control_api::EXIT_DENIED;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{EXIT_DENIED, EXIT_FAILED, EXIT_GOOD, EXIT_INVALID, POD_IP, POD_NAME, PodArguments};
+use crate::cli::{EXIT_FAILED, EXIT_GOOD, EXIT_INVALID, POD_IP, POD_NAME, PodArguments};
 use crate::pod::facts::Facts;
 use crate::pod::keep::Keep;
 use crate::pod::office::Office;

@@ -73,7 +73,8 @@ fn a_workers_container_crashes_and_comes_back_in_its_pod() {
 fn an_engine_without_memory_is_told_and_heals() {
     scenario("out-of-memory", async |space| {
         let limited = |memory: &str| json!({"worker": {"resources": {"limits": {"memory": memory}, "requests": {"memory": "16Mi"}}}});
-        let job = JobSpec { events: 500_000, pace: 50_000, ..JobSpec::new("starved", "distinct", 10) }.with(&limited("32Mi"));
+        // The rows that each engine must hold before it may give any out need several times that memory.
+        let job = JobSpec { events: 500_000, pace: 50_000, ..JobSpec::new("starved", "hoard", 10) }.with(&limited("32Mi"));
         space.submit(&job);
         space
             .until_job(&job.name, "the lack of memory to be told", |job| job["status"].to_string().contains("OOMKilled").then_some(()))

@@ -156,8 +156,6 @@ pub fn of_failure(kind: &str) -> &'static str {
 
 /// The kind of failure of a coordinator whose credentials a store refused: its container ends, and reads them anew.
 pub const DENIED_KIND: &str = "access denied";
-/// With this code a worker's container ends then.
-pub const DENIED_EXIT: i32 = 77;
 
 /// The kind of failure of a coordinator that another one took over from.
 pub const FENCED_KIND: &str = "fenced";

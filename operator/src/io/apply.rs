@@ -21,14 +21,12 @@ use super::error::Error;
 use super::operator::Operator;
 use super::status::Read;
 use super::workers::{Call, CallError, Target, Workers};
+use crate::build::secret::TOKEN_KEY;
 use crate::labels::{FIELD_MANAGER, FINALIZER};
 use crate::reconcile::action;
 use crate::reconcile::{Action, Answer, Observed, Refusal};
 use crate::runtime::metrics::ActionLabels;
 use rheos_control_api::JobView;
-
-/// The key under which a token's Secret holds it.
-pub const TOKEN_FIELD: &str = "token";
 
 /// How an action ended that did not fail.
 pub(super) enum Done {
@@ -144,7 +142,7 @@ impl<W: Workers> Execute<'_, W> {
     async fn token(&self, name: &'static str, secret: &Secret) -> Result<Done, Error> {
         let job = &self.observed.job;
         let text = self.operator.key.token_text(&job.namespace, &job.name, &job.uid);
-        let data = [(TOKEN_FIELD.to_owned(), ByteString(text.into_bytes()))].into();
+        let data = [(TOKEN_KEY.to_owned(), ByteString(text.into_bytes()))].into();
         self.create(name, &Secret { data: Some(data), ..secret.clone() }).await
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rheos_control_api::EXIT_DENIED;
+
 use crate::conditions::reasons;
 use crate::lifecycle::draft::Note;
 use crate::reconcile::{PodFacts, Refusal};
@@ -63,7 +65,7 @@ pub(super) fn end_of(pod: &PodFacts) -> Option<Note> {
     let (reason, code, message) = pod.container.last_end.as_ref()?;
     let word = match reason.as_str() {
         "OOMKilled" => reasons::OOM_KILLED,
-        _ if *code == reasons::DENIED_EXIT => reasons::ACCESS_DENIED,
+        _ if *code == i32::from(EXIT_DENIED) => reasons::ACCESS_DENIED,
         _ => reasons::CRASH_LOOP,
     };
     let message = match message.trim() {
@@ -109,7 +111,7 @@ mod tests {
             pod
         };
         let mut denied = crash("Error", "checkpoint store: access denied: 403");
-        denied.container.last_end = Some(("Error".into(), reasons::DENIED_EXIT, "checkpoint store: access denied: 403".into()));
+        denied.container.last_end = Some(("Error".into(), i32::from(EXIT_DENIED), "checkpoint store: access denied: 403".into()));
         let unscheduled = PodFacts {
             name: "p".into(),
             unscheduled: Some(("Unschedulable".into(), "0/1 nodes: insufficient cpu".into())),

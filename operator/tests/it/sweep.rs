@@ -315,6 +315,13 @@ fn deepest(path: &str, a: &Value, b: &Value) -> String {
     format!("{path} is {a}, without the fault {b}")
 }
 
+/// There were enough points, and none of them ended otherwise.
+fn all_end_the_same(points: usize, wrong: &[String]) {
+    eprintln!("{points} points, {} wrong", wrong.len());
+    assert!(points >= 300, "{points} points");
+    assert!(wrong.is_empty(), "{} of {points}:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+}
+
 #[tokio::test]
 async fn every_operation_ends_the_same_wherever_the_operator_dies() {
     let (mut points, mut wrong) = (0, Vec::new());
@@ -334,9 +341,7 @@ async fn every_operation_ends_the_same_wherever_the_operator_dies() {
             }
         }
     }
-    eprintln!("{points} points, {} wrong", wrong.len());
-    assert!(points >= 300, "{points} points");
-    assert!(wrong.is_empty(), "{} of {points}:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    all_end_the_same(points, &wrong);
 }
 
 #[tokio::test]
@@ -354,9 +359,7 @@ async fn every_operation_ends_the_same_whatever_happens_to_a_watch_event() {
             }
         }
     }
-    eprintln!("{points} points, {} wrong", wrong.len());
-    assert!(points >= 300, "{points} points");
-    assert!(wrong.is_empty(), "{} of {points}:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    all_end_the_same(points, &wrong);
 }
 
 /// The sweep finds the mistake that it is there for: acting before the intent is written shows at one of its points.

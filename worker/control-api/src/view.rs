@@ -191,6 +191,9 @@ pub enum SavepointView {
     },
 }
 
+/// A worker's container ends with this code (`EX_NOPERM`) when a store refuses the credentials that it was started with.
+pub const EXIT_DENIED: u8 = 77;
+
 /// The words by which a cause of a restart says that the kernel killed an engine for want of memory.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 

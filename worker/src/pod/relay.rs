@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rheos_control_api::Failure;
 use rheos_control_api::limits::MEMBERS_LIMIT;
 use rheos_dataflow::error::ErrorKind;
 use tokio::io::{AsyncBufRead, AsyncWrite, BufReader};
@@ -259,7 +260,8 @@ async fn tell(
                     if let Report::Failed { kind, place, message, .. } = &report
                         && *kind == ErrorKind::Denied.to_string()
                     {
-                        let _ = link.denied.set(format!("{place}: {kind}: {message}"));
+                        let failure = Failure { kind: kind.clone(), place: place.clone(), message: message.clone() };
+                        let _ = link.denied.set(failure.to_string());
                     }
                     Up::Report(report)
                 }

@@ -18,6 +18,7 @@ use kube::{Api, ResourceExt};
 use rheos_api::kube::StreamJob;
 use rheos_control_api::limits::RESPONSE_LIMIT;
 use rheos_control_api::{ErrorBody, JobView, Token, paths};
+use rheos_operator::build::secret::TOKEN_KEY;
 use rheos_operator::{build, labels, names};
 
 use super::cluster::{Cluster, ask};
@@ -25,8 +26,6 @@ use crate::pages::status::PodLine;
 
 /// How long one look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Key of the token in its Secret.
-const TOKEN_KEY: &str = "token";
 
 /// A way to the coordinator of a job.
 pub struct Live {
