@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod flights;
 pub mod gateway;
 pub mod harness;
+pub mod kafka;
 pub mod nexmark;
 pub mod oci;
 pub mod oracle;

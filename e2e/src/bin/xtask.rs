@@ -9,13 +9,14 @@ use std::process::{Command, ExitCode};
 use rheos_e2e::bench;
 use rheos_e2e::chart;
 use rheos_e2e::cluster::{self, binaries, images, kind};
+use rheos_e2e::kafka::LIBRARIES;
 use rheos_e2e::shell::show as run;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   bench nexmark [QUERY …] [--scale F]   the Nexmark table of the README (use --release)
   bench recovery [kill|rescale|idle|state …]   recovery, rescale, idle and large-state figures (use --release)
   bench operator [PART …]               the operator's figures, on the cluster that e2e would use
-  servers                               tests against a real S3 server and the whole year of real data
+  servers                               tests against real servers (S3, Kafka) and the whole year of real data
   servers minio                         the same for another S3 server, which takes minutes to build
   chart                                 the operator's chart, linted and rendered by Helm and checked
   cluster up [NODES] | down | status    a real Kubernetes on this machine, without Docker (root)
@@ -27,6 +28,17 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 /// An S3 server; its last version.
 const MINIO: &str = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c";
+
+/// A broker, and something that takes its log.
+const KAFKA: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>dev.rheos</groupId><artifactId>servers</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>4.1.1</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"#;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -92,8 +104,9 @@ fn run_bench(words: &[&str]) -> ExitCode {
 /// Installs what is missing into the target folder, then runs the tests that need it.
 fn servers() -> Result<(), String> {
     let tools = target_dir().join("servers");
-    let (gateway, flights) = (go_binary(&tools, VERSITYGW)?, flights(&tools)?);
-    run(server_tests(&["--skip", "minio"]).env("RHEOS_VERSITYGW", gateway).env("RHEOS_FLIGHTS_CSV", flights))
+    let (gateway, flights, kafka) = (go_binary(&tools, VERSITYGW)?, flights(&tools)?, kafka(&tools)?);
+    let mut tests = server_tests(&["--skip", "minio"]);
+    run(tests.env("RHEOS_VERSITYGW", gateway).env("RHEOS_FLIGHTS_CSV", flights).env(LIBRARIES, kafka))
 }
 
 /// The same for MinIO.
@@ -195,6 +208,18 @@ fn go_binary(tools: &Path, package: &str) -> Result<PathBuf, String> {
         run(Command::new("go").args(["install", package]).env("GOBIN", bin))?;
     }
     Ok(binary)
+}
+
+/// A broker's libraries, fetched by Maven once; it needs Java.
+fn kafka(tools: &Path) -> Result<PathBuf, String> {
+    let folder = std::path::absolute(tools.join("kafka-4.1.1")).map_err(|error| error.to_string())?;
+    let libraries = folder.join("libs");
+    if !libraries.join("kafka_2.13-4.1.1.jar").exists() {
+        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        std::fs::write(folder.join("pom.xml"), KAFKA).map_err(|error| format!("{}: {error}", folder.display()))?;
+        run(Command::new("mvn").args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"]).current_dir(&folder))?;
+    }
+    Ok(libraries)
 }
 
 /// The departures of 2013, from the package that carries them.

@@ -8,6 +8,7 @@
     reason = "tests: they fail by panicking, and run real files, clocks and processes"
 )]
 
+mod kafka;
 mod s3;
 
 use std::path::Path;

@@ -5,14 +5,13 @@
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 #![allow(clippy::print_stdout)] // a program's own output
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use rheos_connectors::{Environment, connectors};
 use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, SourceSpec};
-use rheos_dataflow::source::Read;
+use rheos_dataflow::source::{Read, Start};
 
 /// Rows of a batch, as the engine asks.
 const ROWS: usize = 8_192;
@@ -49,7 +48,8 @@ fn measure(name: &str, columns: Vec<Field>, events: u64, environment: &Environme
     let source = &made.sources[&OperatorId("source".to_owned())];
     let waker: rheos_dataflow::source::Waker = Arc::new(|| {});
     let splits = source.discover().unwrap_or_default();
-    let mut readers: Vec<_> = splits.iter().filter_map(|split| source.open(split, None, Arc::clone(&waker)).ok()).collect();
+    let mut readers: Vec<_> =
+        splits.iter().filter_map(|split| source.open(split, Start::New { late: false }, Arc::clone(&waker)).ok()).collect();
     let (mut rows, mut bytes) = (0, 0);
     let started = Instant::now();
     while !readers.is_empty() {
@@ -75,12 +75,7 @@ fn main() {
     let millions: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20);
     let events = millions * 1_000_000;
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return };
-    let environment = Environment {
-        base_dir: std::env::temp_dir(),
-        runtime: runtime.handle().clone(),
-        storage_options: BTreeMap::new(),
-        print: Arc::new(|_, _| {}),
-    };
+    let environment = Environment::new(std::env::temp_dir(), runtime.handle().clone());
     let event_type = || Field::new("event_type", DataType::Int32, true);
     let time = |event| fields(event, &["dateTime"]);
     measure("event_type", vec![event_type()], events, &environment);

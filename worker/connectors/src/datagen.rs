@@ -35,7 +35,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use rheos_dataflow::error::Result;
 use rheos_dataflow::graph::SourceSpec;
-use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
+use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use tokio::runtime::Handle;
 
 use crate::environment::Environment;
@@ -206,8 +206,8 @@ impl Source for DatagenSource {
         Ok(self.config.blocks.ids())
     }
 
-    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>> {
-        let next = self.config.blocks.open("datagen", split, offset)?;
+    fn open(&self, split: &SplitId, start: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>> {
+        let next = self.config.blocks.open("datagen", split, start.offset()?)?;
         let pace = self.config.rows_per_second.map(|rate| Pace::new(rate, self.config.blocks.round_of(next), self.runtime.clone(), waker));
         Ok(Box::new(Reader { config: Arc::clone(&self.config), next, pace }))
     }

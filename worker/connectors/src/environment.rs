@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::secret::Secrets;
+use crate::staged::StagedStore;
+
 /// Where a `print` sink writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrintStream {
@@ -29,6 +32,24 @@ pub struct Environment {
     pub storage_options: BTreeMap<String, String>,
     /// Where `print` sinks write to.
     pub print: PrintTarget,
+    /// What `${secret:name/key}` stands for.
+    pub secrets: Secrets,
+    /// Room for output that waits for its commit; none where a graph is only looked at.
+    pub staged: Option<StagedStore>,
+}
+
+impl Environment {
+    /// Surroundings with nothing in them: no credentials, no Secrets, nobody who reads what is printed.
+    pub fn new(base_dir: impl Into<PathBuf>, runtime: Handle) -> Self {
+        Self {
+            base_dir: base_dir.into(),
+            runtime,
+            storage_options: BTreeMap::new(),
+            print: Arc::new(|_, _| {}),
+            secrets: Secrets::default(),
+            staged: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Environment {

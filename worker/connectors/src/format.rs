@@ -23,6 +23,7 @@
 pub(crate) mod csv;
 pub(crate) mod encode;
 pub(crate) mod json;
+pub(crate) mod message;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
@@ -104,16 +105,22 @@ impl Format {
     /// Reads the options of a table, and checks the types of its columns.
     pub(crate) fn parse(options: &mut Options<'_>, schema: &Schema) -> Option<Self> {
         let name = options.required("format", "json")?;
+        Self::named(options, "format", name, &["csv", "json", "parquet", "debezium-json"], schema)
+    }
+
+    /// The same for the format `name`, which option `option` gives and which is one of `choices`.
+    pub(crate) fn named(options: &mut Options<'_>, option: &str, name: &str, choices: &[&str], schema: &Schema) -> Option<Self> {
         let format = match name {
-            "csv" => Self::Csv(csv::CsvOptions::parse(options)),
-            "json" => Self::Json(json::JsonOptions::parse(options)),
-            "debezium-json" => Self::Debezium(json::JsonOptions::parse(options)),
-            "parquet" => Self::Parquet(encode::ParquetOptions::parse(options)),
-            _ => {
-                options.bad_value("format", "'csv', 'json', 'parquet' or 'debezium-json'");
+            name if !choices.contains(&name) => {
+                let choices: Vec<String> = choices.iter().map(|choice| format!("'{choice}'")).collect();
+                options.bad_value(option, choices.join(" or "));
                 options.known_all();
                 return None;
             }
+            "csv" => Self::Csv(csv::CsvOptions::parse(options)),
+            "json" => Self::Json(json::JsonOptions::parse(options)),
+            "debezium-json" => Self::Debezium(json::JsonOptions::parse(options)),
+            _ => Self::Parquet(encode::ParquetOptions::parse(options)),
         };
         for field in schema.fields() {
             if !format.supports(field.data_type()) {

@@ -8,6 +8,7 @@
 //! | [`nexmark`] | yes | | |
 //! | [`datagen`] | yes | | |
 //! | [`filesystem`] | yes | yes | exactly once |
+//! | [`kafka`] | yes | yes | exactly once |
 //! | [`print`] | | yes | at least once (a debugging sink: allowed in every job) |
 //! | [`blackhole`] | | yes | exactly once (nothing is kept) |
 //!
@@ -22,13 +23,17 @@
 pub mod blackhole;
 pub mod datagen;
 pub mod environment;
+pub mod failpoint;
 pub mod filesystem;
 pub mod format;
+pub mod kafka;
 pub mod nexmark;
 pub mod options;
 pub mod print;
 pub mod registry;
+pub mod secret;
 mod sequence;
+pub mod staged;
 mod text;
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ mod texts;
 use std::sync::Arc;
 
 use rheos_dataflow::error::Result;
-use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
+use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use tokio::runtime::Handle;
 
 pub use config::Config;
@@ -78,9 +78,9 @@ impl Source for NexmarkSource {
         Ok(self.config.blocks().ids())
     }
 
-    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>> {
+    fn open(&self, split: &SplitId, start: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>> {
         let blocks = self.config.blocks();
-        let next = blocks.open("nexmark", split, offset)?;
+        let next = blocks.open("nexmark", split, start.offset()?)?;
         let pace = self.config.rows_per_second.map(|rate| Pace::new(rate, blocks.round_of(next), self.runtime.clone(), waker));
         Ok(Box::new(Reader { generator: Arc::clone(&self.generator), config: self.config.clone(), next, pace }))
     }

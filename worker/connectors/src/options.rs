@@ -59,6 +59,14 @@ impl<'a> Options<'a> {
         self.given.get(name).map(String::as_str)
     }
 
+    /// All options whose names begin with `prefix`, without it.
+    pub fn prefixed(&mut self, prefix: &str) -> Vec<(&'a str, &'a str)> {
+        let given = self.given;
+        let found: Vec<_> = given.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value.as_str()))).collect();
+        self.known.extend(found.iter().map(|(name, _)| format!("{prefix}{name}")));
+        found
+    }
+
     /// Like [`Options::text`], and a problem when it is missing; `example` shows a right value.
     pub fn required(&mut self, name: &str, example: &str) -> Option<&'a str> {
         let value = self.text(name);

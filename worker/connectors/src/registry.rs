@@ -3,25 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use rheos_dataflow::error::{DataflowError, Result};
-use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, METADATA_KEY, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
 use rheos_dataflow::sink::{Delivery, Sink};
 use rheos_dataflow::source::Source;
 use rheos_dataflow::stage::Connectors;
 
 use crate::environment::Environment;
 use crate::options::{Options, Problems, did_you_mean};
-use crate::{blackhole, datagen, filesystem, nexmark, print};
+use crate::{blackhole, datagen, filesystem, kafka, nexmark, print};
 
 /// Connectors that can be read.
-const SOURCES: &[&str] = &["datagen", "filesystem", "nexmark"];
+const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark"];
 /// Connectors that can be written.
-const SINKS: &[&str] = &["blackhole", "filesystem", "print"];
+const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print", "upsert-kafka"];
 
 /// A source table whose options and columns are right.
 enum SourceConfig {
     Datagen(datagen::Config),
     Filesystem(filesystem::SourceConfig),
+    Kafka(Box<kafka::SourceConfig>),
     Nexmark(nexmark::Config),
 }
 
@@ -29,6 +31,7 @@ enum SourceConfig {
 enum SinkConfig {
     Blackhole(blackhole::Config),
     Filesystem(filesystem::SinkConfig),
+    Kafka(Box<kafka::SinkConfig>),
     Print(print::Config),
 }
 
@@ -65,7 +68,7 @@ fn check_node(node: &Node, delivery: Delivery) -> Problems {
     match &node.spec {
         OperatorSpec::Source(spec) => match source_config(spec) {
             Err(problems) => problems,
-            Ok(_) => check_source(spec, delivery),
+            Ok(config) => check_source(spec, &config, delivery),
         },
         OperatorSpec::Sink(spec) => match sink_config(spec) {
             Err(problems) => problems,
@@ -75,13 +78,16 @@ fn check_node(node: &Node, delivery: Delivery) -> Problems {
     }
 }
 
-fn check_source(spec: &SourceSpec, delivery: Delivery) -> Problems {
+fn check_source(spec: &SourceSpec, config: &SourceConfig, delivery: Delivery) -> Problems {
     let mut options = Options::new(&spec.table, &spec.options);
-    if delivery == Delivery::AtMostOnce {
+    if delivery == Delivery::AtMostOnce && !matches!(config, SourceConfig::Kafka(_)) {
         options.problem(
             "spec.delivery is AtMostOnce, and this connector cannot go on from the newest row after a failure: it would \
              repeat rows; use ExactlyOnce or AtLeastOnce",
         );
+    }
+    if !matches!(config, SourceConfig::Kafka(_)) {
+        refuse_metadata(&mut options, &spec.physical);
     }
     options.known_all();
     options.finish().err().unwrap_or_default()
@@ -96,6 +102,15 @@ fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Probl
              ('connector' = 'filesystem', 'format' = 'debezium-json', or 'connector' = 'print')",
         );
     }
+    if !matches!(config, SinkConfig::Kafka(_)) {
+        refuse_metadata(&mut options, &spec.schema);
+    }
+    if let SinkConfig::Kafka(config) = config
+        && config.guarantee == Some(Delivery::ExactlyOnce)
+        && delivery != Delivery::ExactlyOnce
+    {
+        options.problem("'sink.delivery-guarantee' = 'exactly-once' in a job whose spec.delivery promises less: set that");
+    }
     if delivery == Delivery::ExactlyOnce && !config.keeps(delivery) {
         options.problem("spec.delivery is ExactlyOnce, which this connector cannot keep; use AtLeastOnce");
     }
@@ -103,10 +118,17 @@ fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Probl
     options.finish().err().unwrap_or_default()
 }
 
+fn refuse_metadata(options: &mut Options<'_>, schema: &Schema) {
+    for field in schema.fields().iter().filter(|field| field.metadata().contains_key(METADATA_KEY)) {
+        options.problem(format!("column '{}' is METADATA, of which this connector has none", field.name()));
+    }
+}
+
 /// Whether a table with these options can take rows that update earlier rows. False for unknown connectors.
 pub fn accepts_changelog(connector: &str, options: &BTreeMap<String, String>) -> bool {
-    let changes = options.get("format").is_some_and(|format| format == "debezium-json");
-    matches!(connector, "print" | "blackhole") || (connector == "filesystem" && changes)
+    let format = options.get("value.format").filter(|_| connector == "kafka").or_else(|| options.get("format"));
+    let changes = format.is_some_and(|format| format == "debezium-json");
+    matches!(connector, "print" | "blackhole" | "upsert-kafka") || (matches!(connector, "filesystem" | "kafka") && changes)
 }
 
 fn first(mut problems: Problems) -> DataflowError {
@@ -135,6 +157,7 @@ fn source_config(spec: &SourceSpec) -> Result<SourceConfig, Problems> {
     match spec.options.get("connector").map(String::as_str) {
         Some("datagen") => datagen::Config::parse(spec).map(SourceConfig::Datagen),
         Some("filesystem") => filesystem::SourceConfig::parse(spec).map(SourceConfig::Filesystem),
+        Some("kafka") => kafka::SourceConfig::parse(spec).map(|config| SourceConfig::Kafka(Box::new(config))),
         Some("nexmark") => nexmark::Config::parse(spec).map(SourceConfig::Nexmark),
         _ => Err(no_connector(&spec.table, &spec.options, "read", SOURCES, SINKS)),
     }
@@ -144,6 +167,7 @@ fn sink_config(spec: &SinkSpec) -> Result<SinkConfig, Problems> {
     match spec.options.get("connector").map(String::as_str) {
         Some("blackhole") => blackhole::Config::parse(spec).map(SinkConfig::Blackhole),
         Some("filesystem") => filesystem::SinkConfig::parse(spec).map(SinkConfig::Filesystem),
+        Some("kafka" | "upsert-kafka") => kafka::SinkConfig::parse(spec).map(|config| SinkConfig::Kafka(Box::new(config))),
         Some("print") => print::Config::parse(spec).map(SinkConfig::Print),
         _ => Err(no_connector(&spec.table, &spec.options, "written", SINKS, SOURCES)),
     }
@@ -154,6 +178,7 @@ impl SourceConfig {
         Ok(match self {
             Self::Datagen(config) => Arc::new(datagen::DatagenSource::new(config, environment)),
             Self::Filesystem(config) => Arc::new(filesystem::FilesystemSource::new(config, environment)?),
+            Self::Kafka(config) => Arc::new(kafka::KafkaSource::new(*config, environment)?),
             Self::Nexmark(config) => Arc::new(nexmark::NexmarkSource::new(config, environment)),
         })
     }
@@ -164,6 +189,7 @@ impl SinkConfig {
         Ok(match self {
             Self::Blackhole(config) => Arc::new(blackhole::BlackholeSink::new(config)),
             Self::Filesystem(config) => Arc::new(filesystem::FilesystemSink::new(config, id, environment)?),
+            Self::Kafka(config) => Arc::new(kafka::KafkaSink::new(*config, id, environment)?),
             Self::Print(config) => Arc::new(print::PrintSink::new(config, environment)),
         })
     }
@@ -172,6 +198,7 @@ impl SinkConfig {
         match self {
             Self::Blackhole(_) | Self::Print(_) => true,
             Self::Filesystem(config) => config.format.carries_changes(),
+            Self::Kafka(config) => config.accepts_changelog(),
         }
     }
 
@@ -179,7 +206,7 @@ impl SinkConfig {
     /// shows may repeat after a failure.
     fn keeps(&self, _delivery: Delivery) -> bool {
         match self {
-            Self::Blackhole(_) | Self::Filesystem(_) | Self::Print(_) => true,
+            Self::Blackhole(_) | Self::Filesystem(_) | Self::Kafka(_) | Self::Print(_) => true,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rheos_dataflow::graph::{SinkSpec, SourceSpec};
-use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
+use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::environment::Environment;
@@ -24,7 +24,7 @@ pub(crate) fn runtime() -> Handle {
 }
 
 pub(crate) fn environment(folder: &Path) -> Environment {
-    Environment { base_dir: folder.to_owned(), runtime: runtime(), storage_options: BTreeMap::new(), print: Arc::new(|_, _| {}) }
+    Environment::new(folder, runtime())
 }
 
 /// `name TYPE` pairs as a schema; a `!` behind the type is NOT NULL.
@@ -69,6 +69,7 @@ pub(crate) fn sink_spec(given: &[(&str, &str)], schema: &SchemaRef, partition_by
         options: options(given),
         schema: SchemaRef::clone(schema),
         partition_by: partition_by.iter().map(ToString::to_string).collect(),
+        primary_key: Vec::new(),
         changelog: false,
     }
 }
@@ -101,7 +102,7 @@ impl Opened {
         let waker: Waker = Arc::new(move || {
             let _ = sender.send(());
         });
-        source.open(split, offset, waker).map(|reader| Self { reader, woken })
+        source.open(split, offset.map_or(Start::New { late: false }, Start::At), waker).map(|reader| Self { reader, woken })
     }
 
     /// The next rows, waiting for them; `None` at the end.

@@ -106,6 +106,10 @@ pub enum OperatorSpec {
     Sink(SinkSpec),
 }
 
+/// Key in the metadata of a field of [`SourceSpec`] or [`SinkSpec`]: the column is not in the record; the connector
+/// knows it by this name (`METADATA FROM`).
+pub const METADATA_KEY: &str = "rheos.metadata";
+
 /// A table of the SQL text that is read.
 #[derive(Debug, Clone)]
 pub struct SourceSpec {
@@ -262,6 +266,8 @@ pub struct SinkSpec {
     pub schema: SchemaRef,
     /// Columns of `PARTITIONED BY`.
     pub partition_by: Vec<String>,
+    /// Columns of `PRIMARY KEY`: which row of the result a change is about.
+    pub primary_key: Vec<String>,
     /// Whether the rows carry a kind column, last.
     pub changelog: bool,
 }

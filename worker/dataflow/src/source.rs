@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
 
 /// A part of a source that is read in order by one reader: a file, a partition, one of n generator sequences.
@@ -20,6 +20,41 @@ pub struct SplitAssignment {
     pub split: SplitId,
     /// Dense by source, in the order of discovery.
     pub ordinal: u32,
+    /// Found after the job's first look at the source: nothing in it is older than the job.
+    #[serde(default)]
+    pub late: bool,
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// Where the table's options say: nobody has read the split for this job.
+    New {
+        /// See [`SplitAssignment::late`].
+        late: bool,
+    },
+    /// At an offset that an earlier reader returned.
+    At(&'a serde_json::Value),
+    /// Behind everything that is there now, because rows behind the offset may have been read: `AtMostOnce` after a
+    /// restart. The offset is the last known, if there is one.
+    Newest(Option<&'a serde_json::Value>),
+}
+
+impl<'a> Start<'a> {
+    /// The offset, `None` for the split's beginning: for sources that know no other place to begin at.
+    ///
+    /// # Errors
+    /// When the job is to go on at the newest row.
+    pub fn offset(self) -> Result<Option<&'a serde_json::Value>> {
+        match self {
+            Self::New { .. } => Ok(None),
+            Self::At(offset) => Ok(Some(offset)),
+            Self::Newest(_) => {
+                let message = "this source cannot go on at the newest row, which AtMostOnce asks for";
+                Err(DataflowError::new("", ErrorKind::User, message))
+            }
+        }
+    }
 }
 
 impl SplitAssignment {
@@ -43,8 +78,12 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// Opens a split at an offset that an earlier reader returned (`None`: its beginning). Must not block long.
-    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>>;
+    /// Opens a split. Must not block long.
+    fn open(&self, split: &SplitId, start: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>>;
+
+    /// A checkpoint is final that holds these offsets of splits that this process reads: a courtesy to whoever watches
+    /// the external system; nothing depends on it. Must not block.
+    fn checkpointed(&self, _offsets: &[(&SplitId, &serde_json::Value)]) {}
 }
 
 /// What a reader has to give.

@@ -211,7 +211,7 @@ impl StageTask {
             let logic = match &node.spec {
                 OperatorSpec::Source(spec) => {
                     let connector = connectors.sources.get(&node.id).ok_or_else(|| missing(node))?;
-                    source = Some(SourceTask::new(node, spec, Arc::clone(connector), subtask, Arc::clone(&waker))?);
+                    source = Some(SourceTask::new(node, spec, Arc::clone(connector), context, Arc::clone(&waker))?);
                     Logic::Source
                 }
                 OperatorSpec::Sink(_) => {

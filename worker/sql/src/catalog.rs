@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion_expr::Expr;
+use rheos_dataflow::graph::METADATA_KEY;
 
 use crate::rel::Rel;
 
@@ -17,6 +18,7 @@ pub(crate) struct Table {
     pub(crate) options: BTreeMap<String, String>,
     pub(crate) watermark: Option<Watermark>,
     pub(crate) partition_by: Vec<String>,
+    pub(crate) primary_key: Vec<String>,
 }
 
 /// A column of a table.
@@ -27,6 +29,16 @@ pub(crate) struct TableColumn {
     pub(crate) not_null: bool,
     /// The expression of a computed column, over the physical columns.
     pub(crate) computed: Option<Expr>,
+    /// What the connector knows it by, when it is not in the record.
+    pub(crate) metadata: Option<Metadata>,
+}
+
+/// `METADATA [FROM 'key'] [VIRTUAL]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Metadata {
+    pub(crate) key: String,
+    /// Only read, never written.
+    pub(crate) is_virtual: bool,
 }
 
 /// `WATERMARK FOR column AS expression`.
@@ -37,14 +49,30 @@ pub(crate) struct Watermark {
     pub(crate) expression: Expr,
 }
 
+impl TableColumn {
+    /// As the connector sees it.
+    pub(crate) fn field(&self) -> Field {
+        let field = crate::types::field(&self.name, self.ty.clone()).with_nullable(!self.not_null);
+        match &self.metadata {
+            Some(metadata) => field.with_metadata([(METADATA_KEY.to_owned(), metadata.key.clone())].into()),
+            None => field,
+        }
+    }
+}
+
 impl Table {
     pub(crate) fn connector(&self) -> &str {
         self.options.get("connector").map_or("", String::as_str)
     }
 
-    /// Columns that the connector reads or writes.
+    /// Columns that the connector reads.
     pub(crate) fn physical(&self) -> impl Iterator<Item = &TableColumn> {
         self.columns.iter().filter(|column| column.computed.is_none())
+    }
+
+    /// Columns that the connector writes.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &TableColumn> {
+        self.physical().filter(|column| column.metadata.as_ref().is_none_or(|metadata| !metadata.is_virtual))
     }
 }
 

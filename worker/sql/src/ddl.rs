@@ -10,6 +10,7 @@ use datafusion_expr::sqlparser::{
     tokenizer::{Span, Token},
 };
 
+use crate::catalog::Metadata;
 use crate::error::{Fault, Result, fail, fail_hint};
 use crate::limits::MAX_COLUMNS;
 use crate::statement::{syntax, syntax_result};
@@ -22,6 +23,7 @@ pub(crate) struct TableDef {
     pub(crate) columns: Vec<ColumnDef>,
     pub(crate) watermark: Option<WatermarkDef>,
     pub(crate) partition_by: Vec<Ident>,
+    pub(crate) primary_key: Vec<Ident>,
     pub(crate) options: BTreeMap<String, String>,
 }
 
@@ -29,6 +31,7 @@ pub(crate) struct TableDef {
 pub(crate) struct ColumnDef {
     pub(crate) name: Ident,
     pub(crate) kind: ColumnKind,
+    pub(crate) metadata: Option<Metadata>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,8 @@ pub(crate) struct WatermarkDef {
 pub(crate) fn parse_table(parser: &mut Parser) -> Result<TableDef> {
     let _ = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = simple_name(parser)?;
-    let mut table = TableDef { name, columns: vec![], watermark: None, partition_by: vec![], options: BTreeMap::new() };
+    let mut table =
+        TableDef { name, columns: vec![], watermark: None, partition_by: vec![], primary_key: vec![], options: BTreeMap::new() };
     syntax_result(parser.expect_token(&Token::LParen))?;
     loop {
         table_element(parser, &mut table)?;
@@ -80,12 +84,12 @@ pub(crate) fn parse_table(parser: &mut Parser) -> Result<TableDef> {
 fn table_element(parser: &mut Parser, table: &mut TableDef) -> Result<()> {
     let token = parser.peek_token();
     if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
-        return primary_key(parser);
+        return primary_key(parser, table);
     }
     if parser.parse_keyword(Keyword::CONSTRAINT) {
         syntax_result(parser.parse_identifier())?;
         syntax_result(parser.expect_keywords(&[Keyword::PRIMARY, Keyword::KEY]))?;
-        return primary_key(parser);
+        return primary_key(parser, table);
     }
     let is_watermark =
         matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("WATERMARK"));
@@ -109,28 +113,46 @@ fn table_element(parser: &mut Parser, table: &mut TableDef) -> Result<()> {
         let (ty, not_null) = types.parse()?;
         ColumnKind::Physical { ty, not_null }
     };
-    let at = parser.peek_token();
-    if matches!(&at.token, Token::Word(word) if word.value.eq_ignore_ascii_case("METADATA")) {
-        return fail_hint(at.span, "METADATA columns are not supported", "leave the column out");
-    }
+    let metadata = match kind {
+        ColumnKind::Physical { .. } => metadata(parser, &name)?,
+        ColumnKind::Computed(_) => None,
+    };
     let constrained = parser.parse_keyword(Keyword::CONSTRAINT);
     if constrained {
         syntax_result(parser.parse_identifier())?;
     }
     if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
         let _ = parser.parse_keywords(&[Keyword::NOT, Keyword::ENFORCED]);
+        table.primary_key = vec![name.clone()];
     }
     if parser.parse_keyword(Keyword::COMMENT) {
         syntax_result(parser.parse_literal_string())?;
     }
-    table.columns.push(ColumnDef { name, kind });
+    table.columns.push(ColumnDef { name, kind, metadata });
     Ok(())
 }
 
-/// The key itself is not used: no connector updates in place yet.
-fn primary_key(parser: &mut Parser) -> Result<()> {
+/// `METADATA [FROM 'key'] [VIRTUAL]`
+fn metadata(parser: &mut Parser, name: &Ident) -> Result<Option<Metadata>> {
+    let word = |parser: &mut Parser, text: &str| {
+        let found =
+            matches!(&parser.peek_token().token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text));
+        if found {
+            parser.next_token();
+        }
+        found
+    };
+    if !word(parser, "METADATA") {
+        return Ok(None);
+    }
+    let key = if parser.parse_keyword(Keyword::FROM) { syntax_result(parser.parse_literal_string())? } else { name.value.clone() };
+    Ok(Some(Metadata { key, is_virtual: word(parser, "VIRTUAL") }))
+}
+
+/// Which rows a connector updates in place. Nobody checks that it is unique, as `NOT ENFORCED` says.
+fn primary_key(parser: &mut Parser, table: &mut TableDef) -> Result<()> {
     syntax_result(parser.expect_token(&Token::LParen))?;
-    syntax_result(parser.parse_comma_separated(Parser::parse_identifier))?;
+    table.primary_key = syntax_result(parser.parse_comma_separated(Parser::parse_identifier))?;
     syntax_result(parser.expect_token(&Token::RParen))?;
     syntax_result(parser.expect_keyword_is(Keyword::NOT))?;
     syntax_result(parser.expect_keyword_is(Keyword::ENFORCED))
@@ -174,6 +196,11 @@ fn check(table: &TableDef) -> Result<()> {
             format!("table {} has no 'connector' option", table.name.value),
             "add 'connector' = '…' to WITH",
         );
+    }
+    for name in &table.primary_key {
+        if !table.columns.iter().any(|column| column.name.value == name.value) {
+            return fail(name.span, format!("PRIMARY KEY of an unknown column {}", name.value));
+        }
     }
     for name in &table.partition_by {
         if !table.columns.iter().any(|column| column.name.value == name.value) {

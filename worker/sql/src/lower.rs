@@ -20,6 +20,7 @@ use rheos_dataflow::graph::{
 
 use crate::PlanOptions;
 use crate::bind::script::SinkPlan;
+use crate::catalog::TableColumn;
 use crate::error::{Fault, Result};
 use crate::ids::{Ids, hash8};
 use crate::lower::source::Usage;
@@ -77,13 +78,14 @@ impl Lowering<'_> {
     fn sink(&mut self, sink: &SinkPlan, plan: &Arc<Rel>) -> Result<()> {
         let input = self.node(plan)?;
         let table = &sink.table;
-        let fields: Vec<Field> =
-            table.physical().map(|column| types::field(&column.name, column.ty.clone()).with_nullable(!column.not_null)).collect();
+        let written: Vec<Field> = table.written().map(TableColumn::field).collect();
+        let fields: Vec<Field> = written.iter().map(|field| field.clone().with_metadata(Default::default())).collect();
         let spec = OperatorSpec::Sink(SinkSpec {
             table: table.name.clone(),
             options: table.options.clone(),
-            schema: Arc::new(Schema::new(fields.clone())),
+            schema: Arc::new(Schema::new(written)),
             partition_by: table.partition_by.clone(),
+            primary_key: table.primary_key.clone(),
             changelog: plan.changelog,
         });
         let schema = with_kind(fields, plan.changelog);

@@ -1,6 +1,7 @@
 //! [io] What an engine does before it is given a generation: planning, connectors, the store's client.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -8,6 +9,8 @@ use rheos_checkpoint::Protocol;
 use rheos_checkpoint::paths::JobPaths;
 use rheos_connectors::Environment;
 use rheos_connectors::environment::PrintStream;
+use rheos_connectors::secret::Secrets;
+use rheos_connectors::staged::StagedStore;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::plan::ExecutionPlan;
 use rheos_dataflow::stage::Connectors;
@@ -16,6 +19,11 @@ use super::wire::Job;
 
 /// Threads for uploads, records and commits: the dataflow has its own.
 const IO_THREADS: usize = 2;
+
+/// Names the folder of the Secrets that options refer to; see `rheos_connectors::secret`.
+const SECRETS: &str = "RHEOS_SECRETS";
+/// Where the operator mounts them, one folder a Secret.
+const SECRETS_FOLDER: &str = "/etc/rheos/secrets";
 
 /// A planned job, ready for any generation.
 pub(super) struct Prepared {
@@ -42,15 +50,16 @@ pub(super) fn prepare(job: Job) -> Result<Prepared> {
         let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
         invalid(&all.join("\n"))
     })?;
-    let environment = Environment {
-        base_dir: job.base_dir.clone(),
-        runtime: runtime.handle().clone(),
-        storage_options: job.storage_options.clone(),
-        print: Arc::new(print),
-    };
-    let connectors = rheos_connectors::connectors(&planned.graph, &environment)?;
     let store = rheos_checkpoint::open(&job.storage_uri, &job.storage_options).map_err(|error| invalid(&error))?;
     let paths = JobPaths::new(&job.namespace, &job.job, &job.uid).map_err(|error| invalid(&error))?;
+    let environment = Environment {
+        storage_options: job.storage_options.clone(),
+        print: Arc::new(print),
+        secrets: Secrets::in_folder(std::env::var_os(SECRETS).map_or_else(|| SECRETS_FOLDER.into(), PathBuf::from)),
+        staged: Some(StagedStore::new(Arc::clone(&store), &paths)?),
+        ..Environment::new(&job.base_dir, runtime.handle().clone())
+    };
+    let connectors = rheos_connectors::connectors(&planned.graph, &environment)?;
     let protocol = Protocol::new(store, paths, nonce());
     let retain = AtomicU32::new(job.retain);
     Ok(Prepared { plan: Arc::new(ExecutionPlan::cut(planned.graph)), connectors, protocol, runtime, job, retain })

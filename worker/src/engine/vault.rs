@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use rheos_checkpoint::CommitPermit;
 use rheos_checkpoint::manifest::Manifest;
 use rheos_checkpoint::workflow::{ProtocolError, Publisher};
+use rheos_connectors::failpoint;
 use rheos_dataflow::coordinator::{Publication, PublishFailure};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::snapshot::part::StagePart;
@@ -72,9 +73,11 @@ impl Durability for Vault {
                 (part, sinks, files)
             });
             let (mut part, sinks, files) = encoded.await.map_err(|e| DataflowError::new("snapshot", ErrorKind::Bug, e))?;
+            failpoint::pass("prepare");
             for (sink, work) in sinks? {
                 part.staged(&sink, work.await?);
             }
+            failpoint::pass("prepared");
             let puts = files?.into_iter().map(|(index, file)| prepared.protocol.put_state(generation, epoch, subtask, index, file));
             let put = try_join_all(puts).await.map_err(|error| error.to_string());
             let report = part.report(put, confirmed);
@@ -92,7 +95,9 @@ impl Durability for Vault {
             let mut held = Arc::clone(&publisher).lock_owned().await;
             let unconfirmed: std::result::Result<Vec<_>, _> = publication.committables.iter().map(serde_json::to_value).collect();
             let unconfirmed = unconfirmed.map_err(|error| PublishFailure { fenced: false, message: error.to_string() })?;
+            failpoint::pass("record");
             let permit = held.publish(&publication.manifest, &unconfirmed).await.map_err(|error| failed(&error))?;
+            failpoint::pass("recorded");
             if let Some(id) = &publication.savepoint {
                 match held.savepoint(id).await {
                     Ok(taken) => {

@@ -81,13 +81,19 @@ fn a_suspended_job_is_not_run() {
 }
 
 #[test]
-fn explain_shows_the_graph_of_the_example() {
+fn explain_shows_the_graph_of_the_examples() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/examples");
-    let output = worker(&examples, &["explain", "bids-per-auction.yaml"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for word in ["busiest", "events", "TUMBLE"] {
-        assert!(text.contains(word), "{word}\n{text}");
+    let expected = [
+        ("bids-per-auction.yaml", ["busiest", "events", "TUMBLE"]),
+        ("kafka.yaml", ["source orders (kafka)", "sink dear (kafka)", "TUMBLE"]),
+    ];
+    for (example, words) in expected {
+        let output = worker(&examples, &["explain", example]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for word in words {
+            assert!(text.contains(word), "{word}\n{text}");
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::error::Result;
 use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, OperatorId, OperatorSpec};
 use rheos_dataflow::plan::ExecutionPlan;
-use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
+use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use rheos_dataflow::stage::Connectors;
 
 const OPERATORS: usize = 30;
@@ -51,7 +51,7 @@ impl Source for Trickle {
         Ok((0..PROCESSES * SLOTS).map(|split| split.to_string()).collect())
     }
 
-    fn open(&self, _split: &SplitId, _offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>> {
+    fn open(&self, _split: &SplitId, _start: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>> {
         Ok(Box::new(TrickleReader { began: Instant::now(), next: 0, waker }))
     }
 }

@@ -24,7 +24,7 @@ use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::error::Result;
 use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, OperatorId};
 use rheos_dataflow::plan::ExecutionPlan;
-use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
+use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use rheos_dataflow::stage::Connectors;
 
 /// Different batches that each reader repeats, so that making them costs nothing.
@@ -51,7 +51,7 @@ impl Source for Repeat {
         Ok((0..self.splits).map(|split| split.to_string()).collect())
     }
 
-    fn open(&self, split: &SplitId, _offset: Option<&serde_json::Value>, _waker: Waker) -> Result<Box<dyn SplitReader>> {
+    fn open(&self, split: &SplitId, _start: Start<'_>, _waker: Waker) -> Result<Box<dyn SplitReader>> {
         let seed = split.parse().unwrap_or(0) * BATCHES;
         Ok(Box::new(RepeatReader { batches: (seed..seed + BATCHES).map(|seed| batch(seed, 8_192)).collect(), next: 0 }))
     }

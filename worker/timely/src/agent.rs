@@ -18,6 +18,7 @@ use rheos_dataflow::graph::OperatorId;
 use rheos_dataflow::plan::StageIndex;
 use rheos_dataflow::sink::commits::{Commit, Commits};
 use rheos_dataflow::sink::{Committable, Sink};
+use rheos_dataflow::snapshot::SplitState;
 use rheos_dataflow::time::{Epoch, Millis, StopMode, Tick};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
@@ -119,6 +120,7 @@ pub(crate) fn build<'scope>(
             uploads: 0,
             commits: Commits::new(job.connectors.sinks.keys().cloned()),
             published: None,
+            offsets: BTreeMap::new(),
             newest: (0, 0),
             job,
             local,
@@ -163,6 +165,8 @@ struct Agent {
     uploads: usize,
     commits: Commits,
     published: Option<Instant>,
+    /// What local sources have read, by checkpoint that is not final yet.
+    offsets: BTreeMap<Epoch, Vec<SplitState>>,
     /// Epoch and wall time of the newest tick.
     newest: (Epoch, Millis),
     job: Arc<Job>,
@@ -182,6 +186,7 @@ impl Agent {
                 self.local.wake_stages();
             }
             Order::Commit(permit) => {
+                self.tell_sources(permit.epoch());
                 for due in self.commits.permit(&permit) {
                     self.commit(due)?;
                 }
@@ -195,12 +200,26 @@ impl Agent {
         Ok(())
     }
 
+    /// The checkpoint of `epoch` is final.
+    fn tell_sources(&mut self, epoch: Epoch) {
+        let later = self.offsets.split_off(&(epoch + 1));
+        let Some(splits) = std::mem::replace(&mut self.offsets, later).remove(&epoch) else { return };
+        for (id, source) in &self.job.connectors.sources {
+            let own = splits.iter().filter(|split| split.assignment.source == *id);
+            let offsets: Vec<_> = own.filter_map(|split| Some((&split.assignment.split, split.offset.as_ref()?))).collect();
+            if !offsets.is_empty() {
+                source.checkpointed(&offsets);
+            }
+        }
+    }
+
     /// Hands new snapshots to the store.
     fn take_snapshots(&mut self) {
         loop {
             let Some((stage, snapshot)) = self.local.snapshots.borrow_mut().pop_front() else { return };
             let epoch = snapshot.epoch;
             self.pending.entry(epoch).or_insert(self.job.plan.stages.len());
+            self.offsets.entry(epoch).or_default().extend(snapshot.splits.iter().cloned());
             let sinks = self.job.plan.stages[stage].sinks.iter().map(|sink| &self.job.plan.graph.nodes[*sink].id);
             let confirmed = self.commits.confirmed(sinks);
             let request = PersistRequest { stage, subtask: self.local.worker, snapshot, confirmed };

@@ -83,12 +83,7 @@ async fn restored(loaded: &Loaded, store: &Path, paths: JobPaths, from: Option<O
     let begun = protocol.begin(request.as_ref()).await.map_err(|e| e.to_string())?;
     let Some(manifest) = &begun.point.manifest else { return Ok("began from nothing".to_owned()) };
     restore::check(graph, job.max_parallelism, manifest, false).map_err(|e| e.to_string())?;
-    let environment = Environment {
-        base_dir: loaded.base_dir.clone(),
-        runtime: tokio::runtime::Handle::current(),
-        storage_options: BTreeMap::new(),
-        print: Arc::new(|_, _| {}),
-    };
+    let environment = Environment::new(&loaded.base_dir, tokio::runtime::Handle::current());
     let connectors = rheos_connectors::connectors(graph, &environment).map_err(|e| e.to_string())?;
     let plan = ExecutionPlan::cut(graph.clone());
     let subtask = Subtask { index: 0, workers: 1, groups: job.max_parallelism };

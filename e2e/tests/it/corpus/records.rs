@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rheos_connectors::Environment;
 use rheos_dataflow::sink::Delivery;
-use rheos_dataflow::source::{Read, Source};
+use rheos_dataflow::source::{Read, Source, Start};
 
 use super::{Watch, expectations};
 
@@ -61,12 +61,7 @@ fn read(file: &Path, columns: &str, options: &str) -> Result<String, String> {
     );
     let planned = rheos_worker::manifest::plan(&sql, Delivery::ExactlyOnce).map_err(|errors| errors.join("\n"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let environment = Environment {
-        base_dir: file.parent().unwrap().to_owned(),
-        runtime: runtime.handle().clone(),
-        storage_options: std::collections::BTreeMap::new(),
-        print: Arc::new(|_, _| {}),
-    };
+    let environment = Environment::new(file.parent().unwrap(), runtime.handle().clone());
     let connectors = rheos_connectors::connectors(&planned.graph, &environment).map_err(|error| error.to_string())?;
     let source = connectors.sources.into_values().next().expect("a source");
     read_all(source.as_ref()).map_err(|error| error.to_string())
@@ -75,7 +70,7 @@ fn read(file: &Path, columns: &str, options: &str) -> Result<String, String> {
 fn read_all(source: &dyn Source) -> rheos_dataflow::error::Result<String> {
     let (mut rows, mut skipped) = (0, 0);
     for split in source.discover()? {
-        let mut reader = source.open(&split, None, Arc::new(|| {}))?;
+        let mut reader = source.open(&split, Start::New { late: false }, Arc::new(|| {}))?;
         loop {
             match reader.read(ROWS)? {
                 Read::Rows(batch) => rows += batch.num_rows(),

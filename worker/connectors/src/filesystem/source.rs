@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
-use rheos_dataflow::source::{Source, SplitId, SplitReader, Waker};
+use rheos_dataflow::source::{Source, SplitId, SplitReader, Start, Waker};
 
 use super::bytes::FileBytes;
 use super::config::SourceConfig;
@@ -83,7 +83,8 @@ impl Source for FilesystemSource {
         self.config.monitor
     }
 
-    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>> {
+    fn open(&self, split: &SplitId, start: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>> {
+        let offset = start.offset()?;
         if !matches!(self.config.format, Format::Parquet(_)) {
             return self.text(split, offset, waker);
         }

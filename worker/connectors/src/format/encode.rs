@@ -66,11 +66,10 @@ impl ParquetOptions {
 
 /// An encoder of `format` into `part`.
 pub(crate) fn encoder(format: &Format, schema: &SchemaRef, part: Box<dyn Part>) -> Result<Box<dyn Encoder>> {
-    let text = |form, part| TextEncoder { form, part, buffer: Vec::new(), written: 0 };
     Ok(match format {
-        Format::Csv(options) => Box::new(text(TextForm::Csv(options.clone()), part)),
-        Format::Json(options) => Box::new(text(TextForm::Json(options.clone()), part)),
-        Format::Debezium(options) => Box::new(text(TextForm::Debezium(options.clone()), part)),
+        Format::Csv(_) | Format::Json(_) | Format::Debezium(_) => {
+            Box::new(TextEncoder { form: format.clone(), part, buffer: Vec::new(), written: 0 })
+        }
         Format::Parquet(options) => {
             let properties = WriterProperties::builder().set_compression(options.compression).build();
             let writer = ArrowWriter::try_new(part, SchemaRef::clone(schema), Some(properties)).map_err(parquet_error)?;
@@ -79,14 +78,8 @@ pub(crate) fn encoder(format: &Format, schema: &SchemaRef, part: Box<dyn Part>) 
     })
 }
 
-enum TextForm {
-    Csv(CsvOptions),
-    Json(JsonOptions),
-    Debezium(JsonOptions),
-}
-
 struct TextEncoder {
-    form: TextForm,
+    form: Format,
     part: Box<dyn Part>,
     /// Reused from batch to batch.
     buffer: Vec<u8>,
@@ -96,10 +89,13 @@ struct TextEncoder {
 impl Encoder for TextEncoder {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.buffer.clear();
-        match &self.form {
-            TextForm::Json(options) => write_json(options, batch, &mut self.buffer)?,
-            TextForm::Debezium(options) => write_json(options, &change_events(batch)?, &mut self.buffer)?,
-            TextForm::Csv(options) => write_csv(options, options.header && self.written == 0, batch, &mut self.buffer)?,
+        if let Format::Csv(options) = &self.form
+            && options.header
+            && self.written == 0
+        {
+            write_csv(options, true, batch, &mut self.buffer)?;
+        } else {
+            write_text(&self.form, batch, &mut self.buffer)?;
         }
         self.part.write_all(&self.buffer).map_err(|error| write_error(&error))?;
         self.written += self.buffer.len() as u64;
@@ -112,6 +108,16 @@ impl Encoder for TextEncoder {
 
     fn finish(self: Box<Self>) -> Result<Box<dyn Part>> {
         Ok(self.part)
+    }
+}
+
+/// Rows in a text format, one a line, without a header.
+pub(crate) fn write_text(format: &Format, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+    match format {
+        Format::Json(options) => write_json(options, batch, out),
+        Format::Debezium(options) => write_json(options, &change_events(batch)?, out),
+        Format::Csv(options) => write_csv(options, false, batch, out),
+        Format::Parquet(_) => Err(DataflowError::new("parquet", ErrorKind::Bug, "Parquet is not text")),
     }
 }
 

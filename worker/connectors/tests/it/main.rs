@@ -19,7 +19,7 @@ use rheos_dataflow::changelog::KIND_COLUMN;
 use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
 use rheos_dataflow::key_group::Subtask;
 use rheos_dataflow::sink::{Delivery, SinkContext};
-use rheos_dataflow::source::Read;
+use rheos_dataflow::source::{Read, Start};
 
 fn options(given: &[(&str, &str)]) -> BTreeMap<String, String> {
     given.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
@@ -50,7 +50,14 @@ fn sink(given: &[(&str, &str)], changelog: bool) -> Node {
 }
 
 fn sink_of(given: &[(&str, &str)], changelog: bool, schema: SchemaRef) -> Node {
-    let spec = SinkSpec { table: "output".to_owned(), options: options(given), schema, partition_by: Vec::new(), changelog };
+    let spec = SinkSpec {
+        table: "output".to_owned(),
+        options: options(given),
+        schema,
+        partition_by: Vec::new(),
+        primary_key: Vec::new(),
+        changelog,
+    };
     node("sink", OperatorSpec::Sink(spec))
 }
 
@@ -69,10 +76,9 @@ fn environment(runtime: &tokio::runtime::Runtime) -> (Environment, Printed) {
     let printed = Printed::default();
     let target = Arc::clone(&printed);
     let environment = Environment {
-        base_dir: std::env::temp_dir(),
-        runtime: runtime.handle().clone(),
         storage_options: options(&[("aws_secret_access_key", "hidden"), ("aws_region", "here")]),
         print: Arc::new(move |stream, lines| target.lock().unwrap().push((stream, String::from_utf8(lines.to_vec()).unwrap()))),
+        ..Environment::new(std::env::temp_dir(), runtime.handle().clone())
     };
     (environment, printed)
 }
@@ -85,7 +91,7 @@ fn context(index: u32, workers: u32) -> SinkContext {
 #[test]
 fn wrong_connectors_are_refused_by_name() {
     let expected = "table input (nexmrk): invalid job: unknown connector 'nexmrk'; did you mean 'nexmark'? \
-                    Connectors that can be read: datagen, filesystem, nexmark";
+                    Connectors that can be read: datagen, filesystem, kafka, nexmark";
     assert_eq!(problems(source(&[("connector", "nexmrk"), ("whatever", "1")]), Delivery::ExactlyOnce), [expected]);
     let found = problems(source(&[("connector", "print")]), Delivery::ExactlyOnce);
     assert!(found[0].contains("connector 'print' cannot be read; connectors that can: datagen, filesystem, nexmark"), "{found:?}");
@@ -131,7 +137,7 @@ fn a_source_is_made_from_its_node() {
     let made = connectors(&graph(vec![node]), &environment).unwrap();
     let source = &made.sources[&OperatorId("source".to_owned())];
     let splits = source.discover().unwrap();
-    let mut reader = source.open(&splits[0], None, Arc::new(|| {})).unwrap();
+    let mut reader = source.open(&splits[0], Start::New { late: false }, Arc::new(|| {})).unwrap();
     let Read::Rows(batch) = reader.read(100).unwrap() else { panic!("no rows") };
     assert_eq!((batch.num_rows(), batch.schema()), (10, schema()));
     assert!(matches!(reader.read(100).unwrap(), Read::End));

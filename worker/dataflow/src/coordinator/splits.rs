@@ -42,14 +42,16 @@ impl Splits {
     pub(super) fn found(&mut self, id: &OperatorId, found: Vec<SplitId>, more: bool) {
         let Some(source) = self.sources.get_mut(id) else { return };
         source.complete = !more;
-        if !std::mem::replace(&mut source.looked, true) && found.is_empty() && source.known.is_empty() {
+        // A restored job has looked before.
+        let late = std::mem::replace(&mut source.looked, true) || !source.known.is_empty();
+        if !late && found.is_empty() {
             self.empty.push(id.clone());
         }
         for split in found {
             if source.known.insert(split.clone()) {
                 let ordinal = source.next_ordinal;
                 source.next_ordinal += 1;
-                self.waiting.push(SplitAssignment { source: id.clone(), split, ordinal });
+                self.waiting.push(SplitAssignment { source: id.clone(), split, ordinal, late });
             }
         }
     }

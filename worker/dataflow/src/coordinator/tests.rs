@@ -345,7 +345,7 @@ fn manifests_do_not_depend_on_the_order_of_reports() {
                 parts.files.insert(id("agg"), BTreeMap::from([("t".to_string(), files)]));
                 parts.facts.insert(id("agg"), BTreeMap::from([("w".to_string(), (*subtask).into())]));
             } else {
-                let assignment = SplitAssignment { source: id("src"), split: format!("s{subtask}"), ordinal: *subtask };
+                let assignment = SplitAssignment { source: id("src"), split: format!("s{subtask}"), ordinal: *subtask, late: false };
                 parts.splits.push(SplitState { assignment, offset: None, finished: false, watermark: None });
             }
             rig.tell(report(*stage, *subtask, epoch, parts));
@@ -432,13 +432,13 @@ fn an_empty_source_is_told_once_and_the_job_waits_until_its_subtasks_know() {
 
 #[test]
 fn known_splits_are_not_given_out_again_and_ordinals_go_on() {
-    let assignment = SplitAssignment { source: id("src"), split: "a".into(), ordinal: 4 };
+    let assignment = SplitAssignment { source: id("src"), split: "a".into(), ordinal: 4, late: false };
     let split = SplitState { assignment, offset: None, finished: false, watermark: None };
     let mut rig = Rig::restored(Restored { epoch: 3, splits: vec![split], ..Restored::default() });
     rig.tell(Event::Splits { source: id("src"), found: vec!["a".into(), "b".into()], more: true });
     rig.pass(300);
     let given: Vec<_> = rig.ticks.iter().flat_map(|tick| tick.new_splits.iter().cloned()).collect();
-    assert_eq!(given, [SplitAssignment { source: id("src"), split: "b".into(), ordinal: 5 }]);
+    assert_eq!(given, [SplitAssignment { source: id("src"), split: "b".into(), ordinal: 5, late: true }]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
 use crate::plan::ExecutionPlan;
 use crate::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
-use crate::source::{Read, Source, SplitAssignment, SplitId, SplitReader, Waker};
+use crate::source::{Read, Source, SplitAssignment, SplitId, SplitReader, Start, Waker};
 use crate::stage::Connectors;
 use crate::time::{Epoch, Tick};
 
@@ -76,7 +76,12 @@ impl Epochs {
             if epoch == 1 {
                 let of = |id: &OperatorId| {
                     let id = id.clone();
-                    (0..self.content.splits).map(move |n| SplitAssignment { source: id.clone(), split: n.to_string(), ordinal: n })
+                    (0..self.content.splits).map(move |n| SplitAssignment {
+                        source: id.clone(),
+                        split: n.to_string(),
+                        ordinal: n,
+                        late: false,
+                    })
                 };
                 tick.new_splits = Arc::new(job.sources.keys().flat_map(of).collect());
             }
@@ -165,8 +170,8 @@ impl Source for GatedSource {
         self.rows.discover()
     }
 
-    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, waker: Waker) -> Result<Box<dyn SplitReader>> {
-        let reader = self.rows.open(split, offset, waker)?;
+    fn open(&self, split: &SplitId, start: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>> {
+        let reader = self.rows.open(split, start, waker)?;
         let key = (self.id.clone(), split.parse().unwrap_or_default());
         lock(&self.gate.0).entry(key.clone()).or_default().ends_at = self.rows.content.rows;
         Ok(Box::new(GatedReader { key, reader, gate: self.gate.clone() }))

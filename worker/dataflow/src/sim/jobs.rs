@@ -170,6 +170,7 @@ impl Builder {
             options: BTreeMap::new(),
             schema: Arc::new(Schema::new(columns.to_vec())),
             partition_by: Vec::new(),
+            primary_key: Vec::new(),
             changelog,
         };
         let node = self.node(&format!("sink-{table}"), OperatorSpec::Sink(spec), fields, false, &[(input, Exchange::Forward)]);

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::executor::Delays;
 use super::random::mix;
 use crate::error::{DataflowError, ErrorKind, Result};
-use crate::source::{Read, Source, SplitId, SplitReader, Waker};
+use crate::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use crate::time::Millis;
 
 /// How far behind the largest event time a row may come, ms; the watermark's delay.
@@ -107,7 +107,8 @@ impl Source for SimSource {
         Ok((0..self.content.splits).map(|split| split.to_string()).collect())
     }
 
-    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, _waker: Waker) -> Result<Box<dyn SplitReader>> {
+    fn open(&self, split: &SplitId, start: Start<'_>, _waker: Waker) -> Result<Box<dyn SplitReader>> {
+        let offset = start.offset()?;
         let bad = || DataflowError::new("simulated source", ErrorKind::State, format!("split {split} at {offset:?}"));
         let position = match offset {
             None => 0,

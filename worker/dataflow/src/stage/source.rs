@@ -15,8 +15,9 @@ use crate::graph::{Node, OperatorId, OperatorSpec, SourceSpec};
 use crate::key_group::Subtask;
 use crate::operator::{Operator, Output};
 use crate::operators;
+use crate::sink::{Delivery, SinkContext};
 use crate::snapshot::SplitState;
-use crate::source::{Read, Source, SplitReader, Waker};
+use crate::source::{Read, Source, SplitReader, Start, Waker};
 use crate::time::{Millis, Tick, WATERMARK_MAX, WATERMARK_MIN, Watermark};
 
 /// Rows that one read asks a reader for.
@@ -29,6 +30,8 @@ pub(super) struct SourceTask {
     source: Arc<dyn Source>,
     prelude: Option<Box<dyn Operator>>,
     subtask: Subtask,
+    /// Rows that may have been read before are left out.
+    skips: bool,
     waker: Waker,
     splits: Vec<Split>,
     /// The split whose turn it is.
@@ -58,7 +61,8 @@ pub(super) enum SourceRead {
 }
 
 impl SourceTask {
-    pub(super) fn new(node: &Node, spec: &SourceSpec, source: Arc<dyn Source>, subtask: Subtask, waker: Waker) -> Result<Self> {
+    pub(super) fn new(node: &Node, spec: &SourceSpec, source: Arc<dyn Source>, context: &SinkContext, waker: Waker) -> Result<Self> {
+        let subtask = context.subtask;
         let prelude = match &spec.prelude {
             None => None,
             Some(calc) => {
@@ -73,6 +77,7 @@ impl SourceTask {
             source,
             prelude,
             subtask,
+            skips: context.delivery == Delivery::AtMostOnce && context.generation > 1,
             waker,
             splits: Vec::new(),
             turn: 0,
@@ -98,7 +103,12 @@ impl SourceTask {
         let reader = if state.finished {
             None
         } else {
-            Some(self.source.open(&state.assignment.split, state.offset.as_ref(), Arc::clone(&self.waker))?)
+            let start = match &state.offset {
+                offset if self.skips => Start::Newest(offset.as_ref()),
+                Some(offset) => Start::At(offset),
+                None => Start::New { late: state.assignment.late },
+            };
+            Some(self.source.open(&state.assignment.split, start, Arc::clone(&self.waker))?)
         };
         let over = state.finished;
         self.splits.push(Split { state, reader, read_in_epoch: false, active_at: None, idle: false, over, skipped: 0 });

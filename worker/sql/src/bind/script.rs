@@ -17,7 +17,7 @@ use crate::bind::scope::Scope;
 use crate::bind::select::{Simplifier, calc};
 use crate::catalog::{Catalog, Relation, Table, TableColumn, Watermark};
 use crate::coerce::{self, Typed};
-use crate::ddl::{ColumnKind, TableDef};
+use crate::ddl::{ColumnDef, ColumnKind, TableDef};
 use crate::error::{Fault, Faults, Result, collect, did_you_mean, fail, fail_hint};
 use crate::functions::row;
 use crate::limits::MAX_PLAN_NODES;
@@ -117,7 +117,7 @@ impl Script {
 
 /// Casts the query's columns to the table's, by position.
 fn to_sink(table: &Table, columns: &[Ident], rel: Arc<Rel>, span: Span) -> Result<Arc<Rel>> {
-    let physical: Vec<&TableColumn> = table.physical().collect();
+    let physical: Vec<&TableColumn> = table.written().collect();
     let targets: Vec<&TableColumn> = if columns.is_empty() {
         physical.clone()
     } else {
@@ -172,16 +172,19 @@ fn to_sink(table: &Table, columns: &[Ident], rel: Arc<Rel>, span: Span) -> Resul
 /// Binds the expressions of a table.
 fn table(def: TableDef) -> Result<Table> {
     let span = def.name.span;
-    let mut table = Table { name: def.name.value, columns: vec![], options: def.options, watermark: None, partition_by: vec![] };
+    let mut table =
+        Table { name: def.name.value, columns: vec![], options: def.options, watermark: None, partition_by: vec![], primary_key: vec![] };
     table.partition_by = def.partition_by.into_iter().map(|name| name.value).collect();
-    let physical = |(name, ty, not_null): (&Ident, &DataType, bool)| TableColumn {
-        name: name.value.clone(),
+    table.primary_key = def.primary_key.into_iter().map(|name| name.value).collect();
+    let physical = |column: &ColumnDef, ty: &DataType, not_null: bool| TableColumn {
+        name: column.name.value.clone(),
         ty: ty.clone(),
         not_null,
         computed: None,
+        metadata: column.metadata.clone(),
     };
     let base = def.columns.iter().filter_map(|column| match &column.kind {
-        ColumnKind::Physical { ty, not_null } => Some(physical((&column.name, ty, *not_null))),
+        ColumnKind::Physical { ty, not_null } => Some(physical(column, ty, *not_null)),
         ColumnKind::Computed(_) => None,
     });
     let base: Arc<Table> = Arc::new(Table {
@@ -190,19 +193,21 @@ fn table(def: TableDef) -> Result<Table> {
         options: Default::default(),
         watermark: None,
         partition_by: vec![],
+        primary_key: vec![],
     });
     if base.columns.is_empty() {
         return fail(span, format!("table \"{}\" has no physical columns", table.name));
     }
     let scope = Scope::new(Rel::scan(&base), None);
     let columns = def.columns.iter().map(|column| match &column.kind {
-        ColumnKind::Physical { ty, not_null } => Ok(physical((&column.name, ty, *not_null))),
+        ColumnKind::Physical { ty, not_null } => Ok(physical(column, ty, *not_null)),
         ColumnKind::Computed(ast) => {
             let value = bind_simplified(&scope, ast, "a computed column")?;
             if value.ty == DataType::Null {
                 return fail(ast.span(), "a computed column needs a type; CAST the NULL");
             }
-            Ok(TableColumn { name: column.name.value.clone(), ty: value.ty, not_null: false, computed: Some(value.expr) })
+            let (name, computed) = (column.name.value.clone(), Some(value.expr));
+            Ok(TableColumn { name, ty: value.ty, not_null: false, computed, metadata: None })
         }
     });
     table.columns = collect(columns)?;
@@ -218,9 +223,16 @@ fn watermark(table: &Table, column: &Ident, ast: &Ast) -> Result<Watermark> {
         ty: column.ty.clone(),
         not_null: false,
         computed: None,
+        metadata: None,
     });
-    let all =
-        Table { name: table.name.clone(), columns: all.collect(), options: Default::default(), watermark: None, partition_by: vec![] };
+    let all = Table {
+        name: table.name.clone(),
+        columns: all.collect(),
+        options: Default::default(),
+        watermark: None,
+        partition_by: vec![],
+        primary_key: vec![],
+    };
     let scope = Scope::new(Rel::scan(&Arc::new(all)), None);
     let found = scope.resolve(std::slice::from_ref(column))?;
     if !types::is_event_time(&found.ty) {

@@ -116,7 +116,7 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
             None => reads.extend(output.iter().filter(|path| path[0] == column.name).cloned()),
         }
     }
-    let declared = Schema::new(table.physical().map(declared_field).collect::<Vec<_>>());
+    let declared = Schema::new(table.physical().map(TableColumn::field).collect::<Vec<_>>());
     let physical: SchemaRef =
         Arc::new(Schema::new(declared.fields().iter().filter_map(|field| pruned(field, &reads, 0)).collect::<Vec<_>>()));
     let plain = columns.iter().all(|column| column.computed.is_none()) && columns.len() == physical.fields().len();
@@ -176,10 +176,6 @@ fn shown(field: &Field) -> String {
         }
         _ => field.name().clone(),
     }
-}
-
-fn declared_field(column: &TableColumn) -> Field {
-    types::field(&column.name, column.ty.clone()).with_nullable(!column.not_null)
 }
 
 /// The part of a field that `reads` names at `depth`.

@@ -31,6 +31,7 @@ pub fn sink(table: &str, schema: &SchemaRef) -> OperatorSpec {
         table: table.to_owned(),
         options: BTreeMap::new(),
         schema: Arc::clone(schema),
+        primary_key: Vec::new(),
         partition_by: Vec::new(),
         changelog: false,
     })

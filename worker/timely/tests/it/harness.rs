@@ -17,7 +17,7 @@ use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
 use rheos_dataflow::plan::ExecutionPlan;
 use rheos_dataflow::sink::{Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
-use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Waker};
+use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use rheos_dataflow::stage::{Connectors, StageImport};
 use rheos_dataflow::time::{Epoch, StopMode};
 use rheos_timely::handshake::{Identity, connect};
@@ -53,11 +53,11 @@ impl Source for Numbers {
         Ok((0..self.splits).map(|split| split.to_string()).collect())
     }
 
-    fn open(&self, split: &SplitId, offset: Option<&serde_json::Value>, _waker: Waker) -> Result<Box<dyn SplitReader>> {
+    fn open(&self, split: &SplitId, start: Start<'_>, _waker: Waker) -> Result<Box<dyn SplitReader>> {
         Ok(Box::new(NumbersReader {
             split: split.parse().unwrap(),
             splits: self.splits,
-            next: offset.map_or(0, |offset| offset.as_u64().unwrap()),
+            next: start.offset()?.map_or(0, |offset| offset.as_u64().unwrap()),
             rows: self.rows.unwrap_or(u64::MAX),
             ends: self.ends,
         }))
@@ -199,8 +199,14 @@ pub(crate) fn plan(exchange: Exchange) -> ExecutionPlan {
         prelude: None,
         watermark: None,
     };
-    let sink =
-        SinkSpec { table: "counts".to_owned(), options: BTreeMap::new(), schema: schema(), partition_by: Vec::new(), changelog: false };
+    let sink = SinkSpec {
+        table: "counts".to_owned(),
+        options: BTreeMap::new(),
+        schema: schema(),
+        partition_by: Vec::new(),
+        primary_key: Vec::new(),
+        changelog: false,
+    };
     ExecutionPlan::cut(DataflowGraph {
         nodes: vec![node("source", OperatorSpec::Source(source)), node("sink", OperatorSpec::Sink(sink))],
         edges: vec![Edge { from: 0, to: 1, port: 0, exchange }],

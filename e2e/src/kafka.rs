@@ -1,0 +1,277 @@
+//! [io] A real Kafka broker as a child process: one node, KRaft, in a folder of its own; topics filled and read beside
+//! the worker.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+
+/// How long the broker may take to answer after its start.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a question to it may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Names the folder with its libraries.
+pub const LIBRARIES: &str = "RHEOS_KAFKA_LIBS";
+
+/// A broker; killed by its process id when dropped.
+pub struct Broker {
+    child: Option<Child>,
+    libraries: PathBuf,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+/// A message as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    /// Its partition.
+    pub partition: i32,
+    /// Its key, if it has one.
+    pub key: Option<String>,
+    /// Its value, if it has one.
+    pub value: Option<String>,
+}
+
+impl Broker {
+    /// Starts a broker on a free loopback port, over a new folder.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not answer in time.
+    pub fn start(libraries: &Path) -> Result<Self, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let folder = tempfile::tempdir().map_err(text)?;
+        let ports = [free_port().map_err(text)?, free_port().map_err(text)?];
+        let properties = properties(ports, &folder.path().join("data"));
+        std::fs::write(folder.path().join("server.properties"), properties).map_err(text)?;
+        let mut broker = Self { child: None, libraries: libraries.to_owned(), folder, port: ports[0] };
+        let format =
+            broker.java("kafka.tools.StorageTool").args(["format", "-t", "cmhlb3Mta2Fma2EtdGVzdA", "-c"]).arg(broker.properties()).output();
+        let format = format.map_err(text)?;
+        if !format.status.success() {
+            return Err(format!("formatting: {}{}", String::from_utf8_lossy(&format.stdout), String::from_utf8_lossy(&format.stderr)));
+        }
+        broker.up()?;
+        Ok(broker)
+    }
+
+    /// Starts the broker again after [`Broker::kill`], on the same port with the same data.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub fn up(&mut self) -> Result<(), String> {
+        let text = |error: std::io::Error| error.to_string();
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).map_err(text)?;
+        let mut command = self.java("kafka.Kafka");
+        command.arg(self.properties()).stdout(log.try_clone().map_err(text)?).stderr(log);
+        self.child = Some(command.spawn().map_err(text)?);
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let listens = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            if listens && self.consumer("probe").fetch_metadata(None, Duration::from_secs(5)).is_ok_and(|found| !found.brokers().is_empty())
+            {
+                return Ok(());
+            }
+            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
+                return Err(format!("the broker ended with {status}\n{}", std::fs::read_to_string(self.log()).unwrap_or_default()));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("the broker does not answer after {START_LIMIT:?}"));
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.path().join("server.properties")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn java(&self, class: &str) -> Command {
+        let mut command = Command::new("java");
+        command.args(["-Xmx512m", "-cp"]).arg(self.libraries.join("*")).arg(class).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// A client's configuration.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.address());
+        config
+    }
+
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        let mut config = self.client();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+        config.set("enable.partition.eof", "true").create().expect("a consumer")
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            topic = topic.set(name, value);
+        }
+        let made = admin.create_topics([&topic], &AdminOptions::new().operation_timeout(Some(ANSWER))).await.expect("an answer");
+        made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
+        // The answer may come before the broker's own view of its topics changes.
+        let consumer = self.consumer("probe");
+        for _ in 0..1_000 {
+            let found = consumer.fetch_metadata(Some(name), ANSWER).expect("metadata");
+            if found.topics().iter().any(|topic| topic.partitions().len() == partitions as usize && topic.error().is_none()) {
+                return;
+            }
+        }
+        panic!("topic {name} does not appear");
+    }
+
+    /// Deletes the messages of partition 0 below an offset, as retention does.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn delete_below(&self, topic: &str, offset: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(offset)).expect("a partition");
+        let _ = admin.delete_records(&list, &AdminOptions::new().operation_timeout(Some(ANSWER))).await.expect("an answer");
+        assert_eq!(self.bounds(topic)[&0].0, offset);
+    }
+
+    /// A producer that writes each message once.
+    pub fn producer(&self) -> ThreadedProducer<DefaultProducerContext> {
+        self.client().set("linger.ms", "2").set("enable.idempotence", "true").create().expect("a producer")
+    }
+
+    /// Writes values into partitions, and waits until they are there.
+    ///
+    /// # Panics
+    /// When the broker does not take them.
+    pub fn fill(&self, topic: &str, values: impl IntoIterator<Item = (i32, String)>) {
+        let producer = self.producer();
+        for (partition, value) in values {
+            send(&producer, topic, partition, &value);
+        }
+        producer.flush(ANSWER).expect("all is written");
+    }
+
+    /// By partition, the first offset and the one behind the last committed message.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub fn bounds(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
+        let consumer = self.consumer("probe");
+        let found = consumer.fetch_metadata(Some(topic), ANSWER).expect("metadata");
+        let partitions = found.topics()[0].partitions().len() as i32;
+        (0..partitions).map(|partition| (partition, consumer.fetch_watermarks(topic, partition, ANSWER).expect("offsets"))).collect()
+    }
+
+    /// The committed offsets of a group.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> BTreeMap<i32, Option<i64>> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions - 1);
+        let found = self.consumer(group).committed_offsets(list, ANSWER).expect("offsets");
+        found
+            .elements()
+            .iter()
+            .map(|element| (element.partition(), if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None }))
+            .collect()
+    }
+
+    /// All committed messages of a topic, partition by partition.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        let consumer = self.consumer("reader");
+        let mut left: BTreeMap<i32, i64> =
+            self.bounds(topic).into_iter().filter(|(_, (low, high))| low < high).map(|(partition, (_, high))| (partition, high)).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in left.keys() {
+            list.add_partition_offset(topic, *partition, Offset::Beginning).expect("a partition");
+        }
+        consumer.assign(&list).expect("an assignment");
+        let (mut records, deadline) = (Vec::new(), Instant::now() + START_LIMIT);
+        while !left.is_empty() {
+            assert!(Instant::now() < deadline, "{topic} cannot be read to its end");
+            match consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Ok(message)) => {
+                    let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).expect("text"));
+                    records.push(Record { partition: message.partition(), key: text(message.key()), value: text(message.payload()) });
+                }
+                // Behind the last message there may be the marks of transactions.
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(left.remove(&partition)),
+                Some(Err(error)) => panic!("reading {topic}: {error}"),
+            }
+        }
+        records
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Hands a value to the client; waits while its queue is full.
+///
+/// # Panics
+/// When the client refuses it.
+pub fn send(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, partition: i32, value: &str) {
+    let mut record = BaseRecord::<str, str>::to(topic).partition(partition).payload(value);
+    while let Err((error, back)) = producer.send(record) {
+        assert_eq!(error.rdkafka_error_code(), Some(rdkafka::types::RDKafkaErrorCode::QueueFull), "{error}");
+        producer.poll(Duration::from_millis(1));
+        record = back;
+    }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn properties([port, controller]: [u16; 2], data: &Path) -> String {
+    format!(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         log.dirs={}\nauto.create.topics.enable=false\nnum.partitions=1\ngroup.initial.rebalance.delay.ms=0\n\
+         offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\ntransaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=5\nshare.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\nlog.retention.check.interval.ms=1000\nlog.initial.task.delay.ms=100\n",
+        data.display()
+    )
+}

@@ -1,0 +1,57 @@
+//! [io] `kafka`: topics as streams, through librdkafka.
+//!
+//! **Reading.** Each partition is a split. Its offset is the number of the next message, resolved when the job first
+//! opens the partition and kept in the checkpoint from then on; so a restart goes on exactly there, also when it started
+//! at `latest-offset`. Where the wanted message is gone (retention, a topic made anew) the job fails and says so: never a
+//! silent gap. Partitions that appear later are read from their beginning. After a checkpoint the offsets are also
+//! committed to the group `properties.group.id`, for tools that watch lag; the job itself never reads them again (except
+//! to begin with, in mode `group-offsets`).
+//!
+//! | option | default | meaning |
+//! |---|---|---|
+//! | `topic` | | one topic, or several with `;` between them (a sink has one) |
+//! | `topic-pattern` | | instead: a regular expression for whole names |
+//! | `properties.bootstrap.servers` | | brokers, `host:port,…` |
+//! | `properties.*` | | anything that librdkafka knows; values may hold `${secret:name/key}`. `sasl.jaas.config` of a Java client is understood (PLAIN, SCRAM) |
+//! | `properties.group.id` | none | group that offsets are committed to; needed for `group-offsets` |
+//! | `scan.startup.mode` | `group-offsets` | `earliest-offset`, `latest-offset`, `group-offsets`, `timestamp`, `specific-offsets` |
+//! | `scan.startup.timestamp-millis` | | for `timestamp`: the first message that is not older |
+//! | `scan.startup.specific-offsets` | | for `specific-offsets`: `partition:0,offset:42;partition:1,offset:300`; others from the beginning |
+//! | `properties.auto.offset.reset` | `none` | where `group-offsets` begins in a partition without one: `earliest`, `latest`, or an error |
+//! | `scan.bounded.mode` | `unbounded` | where the table ends: `latest-offset` (as of the job's first look), `group-offsets`, `timestamp`, `specific-offsets`, with `scan.bounded.timestamp-millis` and `scan.bounded.specific-offsets` |
+//! | `scan.topic-partition-discovery.interval` | `5 min` | how often to look for new partitions (`0`: never; a bounded table never does) |
+//! | `scan.watermark.idle-timeout` | | a partition that is silent this long does not hold the watermark back |
+//! | `format`, `value.format` | | `json`, `csv`, `raw` (one column STRING or BYTES); a sink also `debezium-json` |
+//! | `key.format`, `key.fields` | none | sink: columns that make the message's key, `a;b`, and their format |
+//! | `value.fields-include` | `ALL` | sink: `EXCEPT_KEY` leaves the key's columns out of the value |
+//! | `sink.partitioner` | `default` | `default`: by key as Java clients do (murmur2), without one at random; `round-robin`: at random |
+//! | `sink.delivery-guarantee` | the job's | `exactly-once`, `at-least-once`, `none`: weaker than the job's promise, never stronger |
+//! | `sink.transactional-id-prefix` | `rheos` | begins the transactional ids and marker groups; brokers with ACLs must allow it |
+//!
+//! Messages without a value are passed over. Only committed transactions are read, unless
+//! `'properties.isolation.level' = 'read_uncommitted'`. Metadata columns: `topic`, `partition`, `offset`, `timestamp`,
+//! `key` (`name TYPE METADATA [FROM 'key'] [VIRTUAL]`); a sink can write `timestamp`.
+//!
+//! **Writing.** `ExactlyOnce` is described, with its proof, in `sink`. Otherwise messages go out at once through an
+//! idempotent producer, and a checkpoint waits until the brokers have acknowledged all that came before it.
+//!
+//! `upsert-kafka` (written only) keeps the newest row of each key for a compacted topic: the key is the table's `PRIMARY KEY`
+//! in `key.format`, a row that is gone is a message without a value. Changes of a key keep their order when the query is
+//! grouped by that key.
+//!
+//! `AtMostOnce`: after a restart each partition goes on behind the newest message that is there then.
+
+mod client;
+mod commit;
+mod config;
+mod fetcher;
+mod frames;
+mod marker;
+mod reader;
+mod sink;
+mod source;
+mod start;
+
+pub use config::{SinkConfig, SourceConfig};
+pub use sink::KafkaSink;
+pub use source::KafkaSource;
