@@ -112,8 +112,9 @@ impl Format {
     pub(crate) fn named(options: &mut Options<'_>, option: &str, name: &str, choices: &[&str], schema: &Schema) -> Option<Self> {
         let format = match name {
             name if !choices.contains(&name) => {
-                let choices: Vec<String> = choices.iter().map(|choice| format!("'{choice}'")).collect();
-                options.bad_value(option, choices.join(" or "));
+                let mut listed = choices.iter().map(|choice| format!("'{choice}'")).collect::<Vec<_>>();
+                let last = listed.pop().unwrap_or_default();
+                options.bad_value(option, if listed.is_empty() { last } else { format!("{} or {last}", listed.join(", ")) });
                 options.known_all();
                 return None;
             }

@@ -94,7 +94,7 @@ fn wrong_connectors_are_refused_by_name() {
                     Connectors that can be read: datagen, filesystem, kafka, nexmark";
     assert_eq!(problems(source(&[("connector", "nexmrk"), ("whatever", "1")]), Delivery::ExactlyOnce), [expected]);
     let found = problems(source(&[("connector", "print")]), Delivery::ExactlyOnce);
-    assert!(found[0].contains("connector 'print' cannot be read; connectors that can: datagen, filesystem, nexmark"), "{found:?}");
+    assert!(found[0].contains("connector 'print' cannot be read; connectors that can: datagen, filesystem, kafka, nexmark"), "{found:?}");
     let found = problems(sink(&[("connector", "datagen")], false), Delivery::ExactlyOnce);
     assert!(found[0].contains("connector 'datagen' cannot be written"), "{found:?}");
     let found = problems(sink(&[], false), Delivery::ExactlyOnce);
