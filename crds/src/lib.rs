@@ -16,6 +16,7 @@ pub mod names;
 pub mod quantity;
 pub mod rollout;
 pub mod savepoint;
+pub mod secret_reference;
 pub mod status;
 pub mod stream_job;
 pub mod suggest;

@@ -10,12 +10,12 @@ use std::time::Duration;
 use crate::duration::{self, DurationText};
 use crate::names::{self, JOB_NAME_LIMIT, JobName, LABEL_LIMIT};
 use crate::stream_job::{Autoscaling, Checkpoint, Restart, Restore, Storage, StreamJob, StreamJobSpec, Upgrade, Worker};
-use crate::uri;
 use crate::validated::{
     AutoscalingPolicy, CheckpointPolicy, RestartPolicy, RestorePolicy, RestoreSource, SqlSource, StoragePolicy, UpgradePolicy,
     ValidatedJob, WorkerPolicy,
 };
 use crate::{API_VERSION, KIND};
+use crate::{secret_reference, uri};
 
 mod savepoint;
 
@@ -175,6 +175,11 @@ fn sql(spec: &StreamJobSpec, errors: &mut Errors) -> Option<SqlSource> {
             }
             if text.contains('\0') {
                 errors.add("spec.sql", "holds a NUL character", "remove it");
+                return None;
+            }
+            let secrets = secret_reference::names(text).len();
+            if secrets > secret_reference::LIMIT {
+                errors.add("spec.sql", format!("refers to {secrets} Secrets"), format!("use at most {}", secret_reference::LIMIT));
                 return None;
             }
             Some(SqlSource::Inline(text.clone()))

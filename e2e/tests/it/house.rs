@@ -18,7 +18,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("rheos-control-api", &["rheos-api"]),
     ("rheos-dataflow", &["rheos-checkpoint"]),
     ("rheos-sql", &["rheos-dataflow"]),
-    ("rheos-connectors", &["rheos-dataflow", "rheos-checkpoint"]),
+    ("rheos-connectors", &["rheos-api", "rheos-dataflow", "rheos-checkpoint"]),
     ("rheos-timely", &["rheos-dataflow", "rheos-checkpoint"]),
     (
         "rheos-worker",

@@ -4,7 +4,8 @@
 //! Kubernetes' Pod Security *restricted* takes it; it has no token of a service account and a read-only root.
 
 use k8s_openapi::api::core::v1::Pod;
-use rheos_api::ValidatedJob;
+use rheos_api::validated::SqlSource;
+use rheos_api::{ValidatedJob, secret_reference};
 use serde_json::{Value, json};
 
 use super::{ADMIN_PORT, CONTAINER, DATA_PORT, MEMBER_PORT, USER, template};
@@ -24,6 +25,8 @@ const START_LIMIT: i32 = 120;
 pub(super) const JOB_DIR: &str = "/etc/rheos/job";
 /// Where the token is mounted.
 const TOKEN_DIR: &str = "/etc/rheos/token";
+/// Where the Secrets are mounted that the SQL refers to, a folder each.
+const SECRETS_DIR: &str = "/etc/rheos/secrets";
 /// Where the worker keeps what survives its container.
 pub(super) const DATA_DIR: &str = "/var/lib/rheos";
 
@@ -38,7 +41,7 @@ pub fn pod(job: &Identity, snapshot: &Snapshot, index: u32, incarnation: u32) ->
     labels.insert(labels::REVISION.to_owned(), snapshot.revision.clone());
     labels.insert(labels::INDEX.to_owned(), index.to_string());
     labels.insert(labels::INCARNATION.to_owned(), incarnation.to_string());
-    let ours = json!({
+    let mut ours = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
@@ -64,7 +67,23 @@ pub fn pod(job: &Identity, snapshot: &Snapshot, index: u32, incarnation: u32) ->
             "tolerations": tolerations(),
         },
     });
+    mount_secrets(worker, &mut ours);
     merged(worker, &ours)
+}
+
+/// Mounts what the SQL refers to, into the worker's container only. A Secret that is not there holds the pod until it is.
+fn mount_secrets(worker: &ValidatedJob, pod: &mut Value) {
+    let SqlSource::Inline(sql) = &worker.sql else { return };
+    for (index, name) in secret_reference::names(sql).into_iter().take(secret_reference::LIMIT).enumerate() {
+        let volume = format!("secret-{index}");
+        let mount = json!({"name": volume, "mountPath": format!("{SECRETS_DIR}/{name}"), "readOnly": true});
+        let volume = json!({"name": volume, "secret": {"secretName": name, "defaultMode": 0o400}});
+        for (list, entry) in [("/spec/volumes", volume), ("/spec/containers/0/volumeMounts", mount)] {
+            if let Some(list) = pod.pointer_mut(list).and_then(Value::as_array_mut) {
+                list.push(entry);
+            }
+        }
+    }
 }
 
 /// A pod of a job with its template under it.

@@ -45,6 +45,21 @@ fn a_pod_is_as_it_was() {
 }
 
 #[test]
+fn secrets_of_the_sql_are_mounted_where_the_worker_looks_for_them() {
+    let mut spec = spec();
+    spec.sql =
+        Some("… 'password' = '${secret:kafka/password}', 'ca' = '${secret:tls.ca/ca.crt}', 'user' = '${secret:kafka/user}' …".into());
+    let pod = serde_json::to_value(pod::pod(&job(), &snapshot(&spec), 0, 1).unwrap()).unwrap();
+    let named = |list: &str, field: &str| -> Vec<String> {
+        let list = pod.pointer(list).and_then(serde_json::Value::as_array).unwrap();
+        list.iter().filter_map(|entry| entry.pointer(field)?.as_str().map(str::to_owned)).filter(|name| !name.contains("token")).collect()
+    };
+    assert_eq!(named("/spec/volumes", "/secret/secretName"), ["kafka", "tls.ca"]);
+    let mounts = named("/spec/containers/0/volumeMounts", "/mountPath");
+    assert!(mounts.ends_with(&["/etc/rheos/secrets/kafka".into(), "/etc/rheos/secrets/tls.ca".into()]), "{mounts:?}");
+}
+
+#[test]
 fn a_persons_template_is_under_ours() {
     let mut spec = spec();
     let template = json!({

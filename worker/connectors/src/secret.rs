@@ -3,15 +3,13 @@
 //! Only values that go to an external system may hold references, and they are resolved only where that system's client
 //! is made: plan, status, checkpoints, logs and errors hold the reference, never what it stands for. A folder holds the
 //! Secrets as Kubernetes mounts them, a folder for each and a file for each of its keys; the operator mounts those that
-//! [`references`] finds in the SQL, into the worker's pods only. On one machine `RHEOS_SECRETS` names such a folder.
+//! [`secret_reference::names`](rheos_api::secret_reference::names) finds in the SQL, into the worker's pods only. On one machine `RHEOS_SECRETS` names such a folder.
 
 use std::path::{Path, PathBuf};
 
+use rheos_api::secret_reference::{CLOSE, OPEN, parts};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
-/// Where a reference begins, and where it ends.
-const OPEN: &str = "${secret:";
-const CLOSE: char = '}';
 /// A Secret's value is at most this long, bytes; Kubernetes' own limit is 1 MiB a Secret.
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -63,27 +61,6 @@ impl Secrets {
     }
 }
 
-/// Names of the Secrets that a text refers to, in order, each once: what to mount.
-pub fn references(text: &str) -> Vec<&str> {
-    let mut names: Vec<&str> = text
-        .match_indices(OPEN)
-        .filter_map(|(at, _)| text[at + OPEN.len()..].split_once(CLOSE))
-        .filter_map(|(reference, _)| parts(reference))
-        .map(|(name, _)| name)
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-/// A Secret's name and a key, by Kubernetes' rules for both: no path leads out of the folder.
-fn parts(reference: &str) -> Option<(&str, &str)> {
-    let (name, key) = reference.split_once('/')?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let ok = |part: &str| !part.is_empty() && part.len() <= 253 && part.chars().all(allowed) && !part.starts_with('.');
-    (ok(name) && ok(key)).then_some((name, key))
-}
-
 fn wrong(reference: &str) -> DataflowError {
     let shown: String = reference.chars().take(80).collect();
     DataflowError::new("secret", ErrorKind::User, format!("'{shown}' is no reference to a Secret: write {OPEN}name/key{CLOSE}"))
@@ -107,6 +84,5 @@ mod tests {
             assert!(!message.contains("s3cr") && message.contains("invalid job"), "{message}");
         }
         assert!(Secrets::default().resolve("${secret:a/b}").unwrap_err().message.contains("RHEOS_SECRETS"));
-        assert_eq!(references("'${secret:b/x}' '${secret:a/y}' ${secret:b/z} ${secret:../c}"), ["a", "b"]);
     }
 }
