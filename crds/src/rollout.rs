@@ -33,6 +33,9 @@ pub struct Assigned {
     /// Whether it runs.
     #[serde(default)]
     pub state: AssignedState,
+    /// Sum of its members' incarnations: members of the same run with a smaller one are those of an older view.
+    #[serde(default)]
+    pub incarnations: i64,
     /// The newest generation that was seen under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,

@@ -3,24 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rheos_operator::runtime::config::{Cli, Command};
+use rheos_operator::runtime::config::{Cli, Command, RunArgs};
 use rheos_operator::runtime::process;
+use rheos_operator::runtime::traces::Traces;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(args) => {
-            let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
-            tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
-            let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return fail(&format!("no threads to run in: {error}")),
-            };
-            match runtime.block_on(process::run(*args)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&error.to_string()),
-            }
-        }
+        Command::Run(args) => run(*args),
         Command::Crd => match crd() {
             Ok(text) => {
                 use std::io::Write;
@@ -29,6 +21,29 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&error),
         },
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no threads to run in: {error}")),
+    };
+    let traces = args.otlp_endpoint.as_ref().map(|endpoint| Traces::new(endpoint, runtime.handle().clone())).transpose();
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(error) => return fail(&format!("--otlp-endpoint: {error}")),
+    };
+    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt::layer().json().flatten_event(true);
+    tracing_subscriber::registry().with(filter).with(logs).with(traces.as_ref().map(Traces::layer)).init();
+    let ended = runtime.block_on(process::run(args));
+    if let Some(traces) = traces {
+        traces.finish();
+    }
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
     }
 }
 

@@ -15,3 +15,4 @@ pub mod metrics;
 pub mod process;
 pub mod queue;
 pub mod runner;
+pub mod traces;

@@ -1,9 +1,11 @@
-//! [io] Executes the actions of a decision, one by one, and decides nothing.
+//! [io] Executes the actions of a decision in their order, and decides nothing. Objects that do not rely on each other are
+//! made at the same time.
 //!
 //! Creating what exists and deleting what is gone are successes. What the apiserver or a coordinator refuses is an observed
 //! fact for the next decision, not an error: repeating it would not help. Deletes and writes carry the uid and resource
 //! version that were seen. Before each action the lease is looked at.
 
+use futures::future::join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -15,6 +17,7 @@ use rheos_api::{API_VERSION, SAVEPOINT_KIND};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tracing::{Instrument, info_span};
 
 use super::cache::Key;
 use super::error::Error;
@@ -36,7 +39,11 @@ pub(super) enum Done {
     Refused(Refusal),
 }
 
-/// Executes `actions` in their order; the first one that is refused or fails ends it. What was refused.
+/// Objects made at the same time for one job.
+const MADE_AT_ONCE: usize = 8;
+
+/// Executes `actions` in their order; the first one that is refused or fails ends it, after those that run with it. What was
+/// refused.
 ///
 /// # Errors
 /// The apiserver or a coordinator did not answer, the object has changed since it was read, or the lease is lost.
@@ -47,18 +54,14 @@ pub async fn apply<W: Workers>(
     actions: &[Action],
 ) -> Result<Vec<Refusal>, Error> {
     let execute = Execute { operator, observed, key: Key::new(&observed.job.namespace, &observed.job.name), read };
-    for action in actions {
+    let independent = |a: &Action, b: &Action| a.makes() && a.rank() == b.rank();
+    for group in actions.chunk_by(independent).flat_map(|group| group.chunks(MADE_AT_ONCE)) {
         operator.leadership.check()?;
-        let outcome = execute.one(action).await;
-        let result = match &outcome {
-            Ok(Done::Yes) => "ok",
-            Ok(Done::Refused(_)) => "refused",
-            Err(_) => "error",
-        };
-        operator.metrics.actions.get_or_create(&ActionLabels { action: action.name(), result }).inc();
-        tracing::debug!(job = %execute.key, action = action.name(), result, "action");
-        if let Done::Refused(refusal) = outcome? {
-            return Ok(vec![refusal]);
+        let outcomes = join_all(group.iter().map(|action| execute.counted(action))).await;
+        for outcome in outcomes {
+            if let Done::Refused(refusal) = outcome? {
+                return Ok(vec![refusal]);
+            }
         }
     }
     Ok(Vec::new())
@@ -72,6 +75,18 @@ struct Execute<'a, W> {
 }
 
 impl<W: Workers> Execute<'_, W> {
+    async fn counted(&self, action: &Action) -> Result<Done, Error> {
+        let outcome = self.one(action).instrument(info_span!("action", action = action.name())).await;
+        let result = match &outcome {
+            Ok(Done::Yes) => "ok",
+            Ok(Done::Refused(_)) => "refused",
+            Err(_) => "error",
+        };
+        self.operator.metrics.actions.get_or_create(&ActionLabels { action: action.name(), result }).inc();
+        tracing::debug!(job = %self.key, action = action.name(), result, "action");
+        outcome
+    }
+
     async fn one(&self, action: &Action) -> Result<Done, Error> {
         let name = action.name();
         match action {

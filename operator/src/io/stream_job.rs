@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::{Instrument, info_span};
+
 use super::apply::apply;
 use super::cache::Key;
 use super::error::Error;
@@ -28,7 +30,7 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 pub async fn reconcile<W: Workers>(operator: &Operator<W>, followers: Option<&Followers<W>>, key: &Key) -> Result<Next, Error> {
     operator.leadership.check()?;
     let now = (operator.clock)();
-    let (observed, read, sql_from, about) = match gather(operator, key).await? {
+    let (observed, read, sql_from, about) = match gather(operator, key).instrument(info_span!("gather")).await? {
         Gathered::Job { observed, read, sql_from, about } => (observed, read, sql_from, about),
         Gathered::Gone => {
             operator.phases.note(&operator.metrics, key, None, now);
@@ -45,7 +47,8 @@ pub async fn reconcile<W: Workers>(operator: &Operator<W>, followers: Option<&Fo
         }
     };
     let decision = decide(&observed, now);
-    let read = status::write(&operator.client, key, &read, &observed.status, &decision.status).await?;
+    let written = status::write(&operator.client, key, &read, &observed.status, &decision.status);
+    let read = written.instrument(info_span!("status")).await?;
     operator.phases.note(&operator.metrics, key, Some(format!("{:?}", decision.status.phase)), now);
     if let Some(followers) = followers {
         followers.follow(key, &observed.job.uid, &observed.pods);

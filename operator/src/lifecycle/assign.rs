@@ -11,6 +11,7 @@ use rheos_control_api::{Assignment, RestoreOrder};
 use super::target::{Plan, count};
 use crate::build;
 use crate::conditions::reasons;
+use crate::lifecycle::draft::SOON;
 use crate::lifecycle::{Draft, pods};
 use crate::reconcile::{Action, EventKind, PodFacts, Snapshot};
 use crate::time;
@@ -54,6 +55,11 @@ pub(super) fn serve(draft: &mut Draft<'_>, told: &mut Told<'_>) {
         let Some(members) = pods::ready(draft.observed, &told.run.revision, told.members()) else { continue };
         let Ok(restore) = restore_order(draft, told) else { continue };
         let mut assignment = content(told, &members, restore.clone());
+        if told.run == assigned.run && incarnations(&members) < assigned.incarnations {
+            // The pods are seen as they were before the assignment in force: who tells them starts what has gone.
+            draft.look_again(SOON);
+            return;
+        }
         if build::assignment::digest(&assignment, &members) != assigned.digest {
             say_what_changes(draft, &assigned, told);
             tell(draft, told, &members, restore);
@@ -116,12 +122,17 @@ fn tell(draft: &mut Draft<'_>, told: &Told<'_>, members: &[&PodFacts], restore: 
         digest: build::assignment::digest(&assignment, members),
         since: draft.now_text(),
         state: AssignedState::Active,
+        incarnations: incarnations(members),
         generation: None,
         restore: told.restore,
     });
     assignment.version = version;
     give(draft, leader, assignment);
     true
+}
+
+fn incarnations(members: &[&PodFacts]) -> i64 {
+    members.iter().map(|pod| pod.incarnation).sum()
 }
 
 fn give(draft: &mut Draft<'_>, leader: &PodFacts, assignment: Assignment) {

@@ -65,6 +65,7 @@ impl<'a> Draft<'a> {
         // A pod that leaves stops the job for itself only.
         let leaves = view.leaving || self.coordinator().is_some_and(|pod| pod.deleting_since.is_some());
         let cause = view.restarts.last_cause.clone();
+        let moved = i64::try_from(view.restarts.moved).unwrap_or(i64::MAX);
         let now = self.now_text();
         let Some(assigned) = &mut self.status.assigned else { return };
         if super::assign::is_live(state) {
@@ -76,10 +77,12 @@ impl<'a> Draft<'a> {
         let run = assigned.run.clone();
         self.status.generation = Some(generation.max(self.status.generation.unwrap_or(0)));
         // Generation 0 is a coordinator that has started nothing yet.
-        if let Some(seen) = seen.filter(|seen| *seen > 0)
-            && generation > seen
-        {
-            self.restarted(generation - seen, cause.unwrap_or_else(|| "an engine was lost".to_owned()));
+        if let Some(seen) = seen.filter(|seen| *seen > 0) {
+            // One of them began because it was told to.
+            let planned = i64::from((seen + 1..=generation).contains(&moved));
+            if generation - seen > planned {
+                self.restarted(generation - seen - planned, cause.unwrap_or_else(|| "an engine was lost".to_owned()));
+            }
         }
         if stable && self.status.stable.as_ref() != Some(&run) {
             let first = self.status.stable.as_ref().is_none_or(|stable| stable.revision != run.revision);
@@ -244,23 +247,8 @@ impl<'a> Draft<'a> {
             let since = before.filter(|pending| pending.id == id).map_or_else(|| self.now_text(), |pending| pending.since.clone());
             Pending { id, kind: kind.to_owned(), since }
         });
-        // What runs is told first: that something cannot be created must not keep a job from healing.
-        self.actions.sort_by_key(rank);
+        self.actions.sort_by_key(Action::rank);
         Decision { actions: self.actions, status: self.status, events: self.events, requeue: Some(self.requeue) }
-    }
-}
-
-/// The order of actions: first what the others rely on.
-fn rank(action: &Action) -> u8 {
-    match action {
-        Action::AddFinalizer => 0,
-        Action::WriteSavepoint { .. } => 1,
-        Action::Assign { .. } | Action::Stop { .. } | Action::Savepoint { .. } => 2,
-        Action::DeletePod { .. } | Action::DeleteConfigMap(_) | Action::DeleteSavepoint(_) => 3,
-        Action::ApplyConfigMap(_) | Action::CreateToken(_) | Action::ApplyService(_) | Action::ApplyPdb(_) => 4,
-        Action::CreateSavepoint { .. } => 5,
-        Action::CreatePod(_) => 6,
-        Action::RemoveFinalizer => 7,
     }
 }
 

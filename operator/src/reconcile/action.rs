@@ -110,6 +110,27 @@ impl Action {
         }
     }
 
+    /// The order of actions: first what the others rely on. What runs is told before anything is made, for that something
+    /// cannot be created must not keep a job from healing; pods come before what only stands around them.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::AddFinalizer => 0,
+            Self::WriteSavepoint { .. } => 1,
+            Self::Assign { .. } | Self::Stop { .. } | Self::Savepoint { .. } => 2,
+            Self::DeletePod { .. } | Self::DeleteConfigMap(_) | Self::DeleteSavepoint(_) => 3,
+            Self::ApplyConfigMap(_) | Self::CreateToken(_) => 4,
+            Self::CreateSavepoint { .. } => 5,
+            Self::CreatePod(_) => 6,
+            Self::ApplyService(_) | Self::ApplyPdb(_) => 7,
+            Self::RemoveFinalizer => 8,
+        }
+    }
+
+    /// Whether it makes an object that no other of its rank relies on: such actions may run at the same time.
+    pub fn makes(&self) -> bool {
+        matches!(self, Self::ApplyConfigMap(_) | Self::CreateToken(_) | Self::CreatePod(_) | Self::ApplyService(_) | Self::ApplyPdb(_))
+    }
+
     /// Whether it acts on a running job: at most one of these in a decision.
     pub fn is_act(&self) -> bool {
         matches!(self, Self::Assign { .. } | Self::Stop { .. } | Self::Savepoint { .. })

@@ -54,6 +54,9 @@ pub struct RunArgs {
     /// Most jobs that are reconciled at the same time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
+    /// Where an OpenTelemetry collector takes spans by OTLP over HTTP, `http://collector:4318`; none are made when absent.
+    #[arg(long)]
+    pub otlp_endpoint: Option<String>,
     /// What is logged: `info`, `debug`, or as `tracing`'s filters say.
     #[arg(long, default_value = "info,kube=warn")]
     pub log: String,

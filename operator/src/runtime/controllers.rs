@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::health::Canary;
+use super::health::{Canary, Readiness};
 use super::leader::Leadership;
 use super::runner::{self, Work};
 use crate::io::cache::Key;
@@ -54,6 +54,7 @@ pub async fn run<W: Workers>(
     works: Works,
     scopes: Vec<String>,
     concurrency: usize,
+    readiness: Readiness,
     stopped: watch::Receiver<bool>,
 ) {
     let metrics = Arc::clone(&operator.metrics);
@@ -62,9 +63,10 @@ pub async fn run<W: Workers>(
     let followers = Arc::new(Followers::new(workers, views, works.jobs.clone(), Arc::clone(&metrics)));
     let mut stopping = stopped.clone();
     tokio::select! {
-        () = synced(&operator, &works, &scopes) => {}
+        () = synced(&operator, &works, &scopes, &readiness) => {}
         _ = stopping.wait_for(|stop| *stop) => return,
     }
+    readiness.ready();
     info!(jobs = operator.caches.jobs.keys().len(), "the first lists are complete; reconciling");
     let of_jobs = {
         let (operator, followers) = (Arc::clone(&operator), Arc::clone(&followers));
@@ -82,13 +84,14 @@ pub async fn run<W: Workers>(
 }
 
 /// Until every first list is complete. What is missing is told now and then: a right that was not given shows here.
-async fn synced<W>(operator: &Operator<W>, works: &Works, scopes: &[String]) {
+async fn synced<W>(operator: &Operator<W>, works: &Works, scopes: &[String], readiness: &Readiness) {
     let mut told = Instant::now();
     loop {
         let missing = operator.caches.missing(scopes);
         if missing.is_empty() {
             return;
         }
+        readiness.waits_for(format!("the first lists of {}", missing.join(", ")));
         works.jobs.turned();
         works.savepoints.turned();
         if told.elapsed() >= SYNC_WARNING {

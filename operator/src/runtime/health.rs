@@ -1,9 +1,11 @@
 //! [io] Liveness, readiness and metrics over HTTP.
 //!
 //! Alive: every reconcile loop turns and no watch hangs, so that a controller that silently stopped is restarted. Ready:
-//! the process serves; a process that waits for the lease is ready. Only a deadlock fails liveness, never a slow apiserver.
+//! the process reconciles, or waits for a lease that another one holds; not yet while the lease cannot be read or the first
+//! lists are not complete, so that a right that was not given fails the installation. Only a deadlock fails liveness, never
+//! a slow apiserver.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,8 +26,43 @@ pub const LOOP_STALE: Duration = Duration::from_secs(180);
 /// Says how long a loop has not turned.
 pub type Canary = Box<dyn Fn() -> Duration + Send + Sync>;
 
+/// What the process waits for before it is of use. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    missing: Arc<Mutex<Option<String>>>,
+}
+
+impl Default for Readiness {
+    /// A process that has just begun.
+    fn default() -> Self {
+        Self { missing: Arc::new(Mutex::new(Some("the process starts".to_owned()))) }
+    }
+}
+
+impl Readiness {
+    /// It reconciles, or another process does.
+    pub fn ready(&self) {
+        self.set(None);
+    }
+
+    /// It cannot do its work before this is there.
+    pub fn waits_for(&self, what: impl Into<String>) {
+        self.set(Some(what.into()));
+    }
+
+    /// What is missing.
+    pub fn missing(&self) -> Option<String> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, missing: Option<String>) {
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+    }
+}
+
 /// What the probes look at.
 pub struct Health {
+    readiness: Readiness,
     canaries: Vec<(&'static str, Canary)>,
     freshness: Freshness,
     registry: Registry,
@@ -33,8 +70,8 @@ pub struct Health {
 
 impl Health {
     /// `canaries` name the loops.
-    pub fn new(canaries: Vec<(&'static str, Canary)>, freshness: Freshness, registry: Registry) -> Self {
-        Self { canaries, freshness, registry }
+    pub fn new(readiness: Readiness, canaries: Vec<(&'static str, Canary)>, freshness: Freshness, registry: Registry) -> Self {
+        Self { readiness, canaries, freshness, registry }
     }
 
     /// What hangs; nothing when the process is well.
@@ -50,11 +87,7 @@ impl Health {
 
 /// The paths: `/healthz`, `/readyz`, `/metrics`.
 pub fn router(health: Arc<Health>) -> Router {
-    Router::new()
-        .route("/healthz", get(alive))
-        .route("/readyz", get(|| async { "ready\n" }))
-        .route("/metrics", get(metrics))
-        .with_state(health)
+    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).route("/metrics", get(metrics)).with_state(health)
 }
 
 /// Serves until the process ends.
@@ -74,6 +107,13 @@ async fn alive(State(health): State<Arc<Health>>) -> Response {
         tracing::error!("not alive: {complaint}");
     }
     (StatusCode::SERVICE_UNAVAILABLE, complaints.join("\n")).into_response()
+}
+
+async fn ready(State(health): State<Arc<Health>>) -> Response {
+    match health.readiness.missing() {
+        None => "ready\n".into_response(),
+        Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")).into_response(),
+    }
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {
@@ -105,19 +145,34 @@ mod tests {
         let (metrics, registry) = Metrics::new();
         metrics.queue_depth.get_or_create(&KindLabels { kind: "StreamJob" }).set(7);
         let stuck: Canary = Box::new(|| LOOP_STALE);
-        let health = Arc::new(Health::new(vec![("StreamJob", stuck)], Freshness::default(), registry));
+        let readiness = Readiness::default();
+        let health = Arc::new(Health::new(readiness.clone(), vec![("StreamJob", stuck)], Freshness::default(), registry));
         let (status, text) = ask(&health, "/healthz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(text.contains("StreamJob"), "{text}");
+        readiness.ready();
         assert_eq!(ask(&health, "/readyz").await.0, StatusCode::OK);
         let (_, text) = ask(&health, "/metrics").await;
         assert!(text.contains("rheos_operator_queue_depth{kind=\"StreamJob\"} 7"), "{text}");
     }
 
     #[tokio::test]
+    async fn a_process_that_waits_for_something_is_not_ready_and_says_for_what() {
+        let readiness = Readiness::default();
+        let health = Arc::new(Health::new(readiness.clone(), Vec::new(), Freshness::default(), Registry::default()));
+        assert_eq!(ask(&health, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        readiness.waits_for("the first lists of Pod");
+        let (status, text) = ask(&health, "/readyz").await;
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "the first lists of Pod\n"));
+        assert_eq!(ask(&health, "/healthz").await.0, StatusCode::OK);
+        readiness.ready();
+        assert_eq!(ask(&health, "/readyz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
     async fn a_process_whose_loops_turn_is_alive() {
         let turning: Canary = Box::new(|| Duration::from_secs(1));
-        let health = Arc::new(Health::new(vec![("StreamJob", turning)], Freshness::default(), Registry::default()));
+        let health = Arc::new(Health::new(Readiness::default(), vec![("StreamJob", turning)], Freshness::default(), Registry::default()));
         assert_eq!(ask(&health, "/healthz").await.0, StatusCode::OK);
     }
 }

@@ -15,6 +15,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 use tracing::{info, warn};
 
+use super::health::Readiness;
 use super::lease::{self, Moment, Record, Sighting, Step};
 
 /// Whether this process may act. Clones are the same one.
@@ -101,11 +102,17 @@ impl Candidate {
         }
     }
 
-    /// Waits until the lease is ours.
-    pub async fn acquire(&mut self) {
+    /// Waits until the lease is ours; ready while another process holds it.
+    pub async fn acquire(&mut self, readiness: &Readiness) {
         let mut told = None;
         loop {
-            match self.timed().await {
+            let attempt = self.timed().await;
+            match &attempt {
+                Ok(true) => {}
+                Ok(false) => readiness.ready(),
+                Err(error) => readiness.waits_for(format!("the lease cannot be read or written: {error}")),
+            }
+            match attempt {
                 Ok(true) => {
                     info!(holder = self.me, "this process leads");
                     return;

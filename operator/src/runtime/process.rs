@@ -16,7 +16,7 @@ use super::client::{Freshness, Observer, connect};
 use super::config::RunArgs;
 use super::controllers::{self, Works};
 use super::gate::Gate;
-use super::health::{self, Health};
+use super::health::{self, Health, Readiness};
 use super::leader::{Candidate, Leadership};
 use super::memory::Memory;
 use super::metrics::Metrics;
@@ -76,7 +76,8 @@ pub async fn run(args: RunArgs) -> Result<(), Fatal> {
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|source| Fatal::Listen { address: args.listen, source })?;
     info!(address = ?listener.local_addr().ok(), "probes and metrics are served");
-    let health = Arc::new(Health::new(works.canaries(&leadership), observer.freshness.clone(), registry));
+    let readiness = Readiness::default();
+    let health = Arc::new(Health::new(readiness.clone(), works.canaries(&leadership), observer.freshness.clone(), registry));
     tokio::spawn(async move {
         if let Err(error) = health::serve(listener, health).await {
             error!("probes and metrics are not served any more: {error}");
@@ -88,12 +89,12 @@ pub async fn run(args: RunArgs) -> Result<(), Fatal> {
     let mut candidate = Candidate::new(lease_client, &args.own_namespace, &args.lease, process, leadership.clone());
     if !args.no_leader_election {
         tokio::select! {
-            () = candidate.acquire() => {}
+            () = candidate.acquire(&readiness) => {}
             () = signals.recv() => return Ok(()),
         }
     }
     observer.metrics.leading.set(1);
-    let mut work = std::pin::pin!(reconcile(&args, client, observer.metrics, leadership, works, stopped));
+    let mut work = std::pin::pin!(reconcile(&args, client, observer.metrics, leadership, works, &readiness, stopped));
     let ended = tokio::select! {
         ended = &mut work => return ended,
         () = signals.recv() => true,
@@ -124,13 +125,15 @@ async fn reconcile(
     metrics: Arc<Metrics>,
     leadership: Leadership,
     works: Works,
+    readiness: &Readiness,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), Fatal> {
+    readiness.waits_for("the operator's own key");
     let key = token::master_key(&client, &args.own_namespace).await?;
     let workers = Arc::new(Pods::new(key.clone(), Arc::clone(&metrics))?);
     let settings = Settings { worker_image: args.worker_image.clone(), default_storage: args.default_storage.clone() };
     let operator = Operator::new(client, workers, key, settings, leadership, metrics, args.identity.clone());
-    controllers::run(Arc::new(operator), works, args.scopes(), usize::from(args.concurrency), stopped).await;
+    controllers::run(Arc::new(operator), works, args.scopes(), usize::from(args.concurrency), readiness.clone(), stopped).await;
     Ok(())
 }
 

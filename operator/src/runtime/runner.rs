@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinSet};
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use super::backoff;
 use super::metrics::{KindLabels, Metrics, ResultLabels};
@@ -118,14 +118,16 @@ pub async fn run<K, F, E>(
             let Some(key) = work.with(Queue::pop) else { break };
             let future = reconcile(key.clone());
             let named = key.clone();
-            let handle = tasks.spawn(async move {
+            let span = info_span!("reconcile", kind, object = %key);
+            let reconciling = async move {
                 let started = Instant::now();
                 let outcome = match tokio::time::timeout(RECONCILE_DEADLINE, future).await {
                     Ok(outcome) => outcome.map_err(Failure::Failed),
                     Err(_) => Err(Failure::TooLong),
                 };
                 (named, started.elapsed(), outcome)
-            });
+            };
+            let handle = tasks.spawn(reconciling.instrument(span));
             keys.insert(handle.id(), key);
         }
         if *stop.borrow() && tasks.is_empty() {

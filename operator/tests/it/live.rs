@@ -7,6 +7,7 @@ use rheos_operator::io::Operator;
 use rheos_operator::io::operator::Settings;
 use rheos_operator::io::token::MasterKey;
 use rheos_operator::runtime::controllers::{self, Works};
+use rheos_operator::runtime::health::Readiness;
 use rheos_operator::runtime::leader::Leadership;
 use rheos_operator::runtime::metrics::{Metrics, ResultLabels};
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ impl Live {
         let operator = Operator::new(server.client(), workers, key, settings, leadership, Arc::clone(&metrics), "operator-0".into());
         let (stop, stopped) = watch::channel(false);
         let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let controllers = tokio::spawn(controllers::run(Arc::new(operator), Works::default(), scopes, 8, stopped));
+        let controllers = tokio::spawn(controllers::run(Arc::new(operator), Works::default(), scopes, 8, Readiness::default(), stopped));
         let outside = server.clone();
         let world = tokio::spawn(async move {
             loop {

@@ -205,6 +205,9 @@ pub struct Restarts {
     pub count: u64,
     /// Why the newest happened.
     pub last_cause: Option<String>,
+    /// The newest generation that began because members or settings changed, not because one was lost; 0: none.
+    #[serde(default)]
+    pub moved: u64,
     /// The newest, at most [`crate::limits::HISTORY_LIMIT`], newest last; changes of members are among them.
     pub timings: Vec<RestartTiming>,
 }

@@ -193,6 +193,8 @@ pub struct Life {
     pub restart_count: u64,
     /// Generations that have drained for one with other members.
     pub move_count: u64,
+    /// Whether the generation that begins next does so because members or settings changed.
+    pub planned: bool,
     /// Why the newest restart happened.
     pub last_cause: Option<Failure>,
 }
@@ -217,6 +219,7 @@ impl Life {
             timings: Vec::new(),
             restart_count: 0,
             move_count: 0,
+            planned: false,
             last_cause: None,
         }
     }
@@ -486,6 +489,7 @@ impl Life {
                         self.timing = RestartTiming { cleared_ms: millis(now.saturating_sub(began)), ..RestartTiming::default() };
                         self.lost_at = Some(began);
                         self.move_count += 1;
+                        self.planned = true;
                         self.restart(BTreeSet::new(), now);
                         return;
                     }
@@ -527,6 +531,7 @@ impl Life {
                 actions.extend(alive.iter().map(|process| Action::Kill(*process)));
                 self.lost_at.get_or_insert(now);
                 self.timing = RestartTiming::default();
+                self.planned = true;
                 self.restart(alive, now);
             }
             Phase::Up(_) => self.moving = true,
@@ -553,6 +558,7 @@ impl Life {
             Ok(mint_at) => {
                 let cleared_ms = 0.0;
                 self.restart_count += 1;
+                self.planned = false;
                 self.lost_at.get_or_insert(now);
                 self.failing = true;
                 self.timing = RestartTiming { cleared_ms, ..RestartTiming::default() };

@@ -357,7 +357,7 @@ impl Supervisor {
             workers.push(worker);
         }
         tracing::info!(generation = minted.generation, start_record = minted.start_record, "generation starts");
-        self.view.launched(minted.generation, workers);
+        self.view.launched(minted.generation, std::mem::take(&mut self.life.planned), workers);
     }
 
     fn process_of(&self, serial: Serial) -> Option<usize> {

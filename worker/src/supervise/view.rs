@@ -134,11 +134,14 @@ impl View {
         self.stats.clear();
     }
 
-    /// The engines of a generation were started.
-    pub fn launched(&mut self, generation: u64, workers: Vec<WorkerView>) {
+    /// The engines of a generation were started; `planned`: after a change of members or settings, not after a loss.
+    pub fn launched(&mut self, generation: u64, planned: bool, workers: Vec<WorkerView>) {
         self.stats.clear();
         self.change(|job| {
             job.generation = generation;
+            if planned {
+                job.restarts.moved = generation;
+            }
             job.flowing_since = None;
             job.workers = workers;
         });
@@ -349,7 +352,8 @@ mod tests {
         let mut view = View::new(JobView::default());
         view.report(0, &stats(100, 10, 4), NOW, 0);
         view.drained();
-        view.launched(2, Vec::new());
+        view.launched(2, true, Vec::new());
+        assert_eq!(view.job.restarts.moved, 2);
         assert_eq!(view.job.rows.read, 100);
         view.report(0, &stats(7, 1, 6), NOW, 0);
         view.lost();
@@ -373,7 +377,8 @@ mod tests {
         view.report(1, &Report::FirstRow, NOW, 70);
         view.report(0, &Report::FirstRow, NOW, 80);
         assert_eq!(view.job.flowing_since, Some(70));
-        view.launched(2, Vec::new());
+        view.launched(2, false, Vec::new());
+        assert_eq!(view.job.restarts.moved, 0);
         assert_eq!(view.job.flowing_since, None);
     }
 

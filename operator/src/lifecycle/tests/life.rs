@@ -118,6 +118,22 @@ fn an_engine_that_restarts_in_place_needs_no_new_pod() {
 }
 
 #[test]
+fn a_generation_that_was_asked_for_is_no_restart() {
+    let mut world = World::new(|_| {});
+    world.until_running();
+    let name = world.names()[0].to_owned();
+    let mut seen = |generation, moved| {
+        let view = world.pods.get_mut(&name).unwrap().view.as_mut().unwrap();
+        (view.generation, view.restarts.moved) = (generation, moved);
+        world.reconcile();
+        world.status.restarts
+    };
+    assert_eq!(seen(2, 2), 0, "a move");
+    assert_eq!(seen(3, 2), 1, "a loss after it");
+    assert_eq!(seen(6, 5), 3, "two losses and a move between two looks");
+}
+
+#[test]
 fn a_coordinator_that_lost_its_files_is_told_again() {
     let mut world = World::new(|_| {});
     world.until_running();

@@ -106,8 +106,10 @@ impl Faults {
     }
 
     fn die(&self, inner: &mut Inner, happens: bool) -> Verdict {
-        inner.dead = true;
-        self.died.notify_one();
+        // Told once: requests that were on their way at the same time die with it.
+        if !std::mem::replace(&mut inner.dead, true) {
+            self.died.notify_one();
+        }
         Verdict { happens, heard: Heard::Nothing }
     }
 

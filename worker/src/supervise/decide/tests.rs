@@ -319,6 +319,7 @@ fn a_move_drains_with_a_checkpoint_and_begins_the_next_generation_with_other_mem
     assert_eq!(life.handle(move_to(3, &[2]), ms(100)), [Action::Send(0, Command::Stop)]);
     assert!(life.is_between() && life.is_running(), "rows flow until it has drained");
     assert_eq!(drain(&mut life, ms(150)), [Action::Mint]);
+    assert!(life.planned);
     assert_eq!(life.handle(minted(2), ms(160)), [], "one member is not there yet");
     assert_eq!(life.handle(Input::Here(2), ms(170)), [Action::Launch(Minted { generation: 2, start_record: 20 })]);
     life.handle(running(0), ms(180));
@@ -339,6 +340,7 @@ fn a_loss_on_the_way_makes_a_move_a_restart_without_a_pause() {
     life.handle(move_to(1, &[]), ms(30));
     let actions = life.handle(exited(1), ms(40));
     assert_eq!(actions, [Action::Kill(0), Action::Mint], "the second crash in a row, and yet at once");
+    assert!(!life.planned);
     life.handle(exited(0), ms(50));
     assert_eq!(life.handle(minted(3), ms(60)), [Action::Launch(Minted { generation: 3, start_record: 30 })]);
     life.handle(running(0), ms(70));

@@ -163,7 +163,7 @@ fn a_job_that_is_not() {
     .assert_eq(&page(&picture, Paint::Plain));
     assert!(!page(&picture, Paint::Plain).contains('\u{1b}') && page(&picture, Paint::Colors).contains('\u{1b}'));
     picture.view = Ok(JobView {
-        restarts: Restarts { count: 7, last_cause: Some("engine 1 was killed".into()), timings: Vec::new() },
+        restarts: Restarts { count: 7, last_cause: Some("engine 1 was killed".into()), ..Restarts::default() },
         members: vec![MemberView {
             pod: "bids-0123abcd-1-1".into(),
             away_since: Some(1),
