@@ -3,4 +3,5 @@
 pub mod nexmark;
 pub mod operator;
 pub mod recovery;
+pub mod results;
 pub mod table;

@@ -40,6 +40,7 @@ const MATRIX: &[Render] = &[
             "networkPolicy.enabled=true",
             "networkPolicy.workerNamespaces={jobs}",
             "networkPolicy.metricsFrom[0].matchLabels.name=monitoring",
+            "networkPolicy.resultsFrom[0].matchLabels.name=shops",
             "metrics.serviceMonitor.enabled=true",
             "metrics.serviceMonitor.labels.release=prometheus",
             "metrics.prometheusRule.enabled=true",

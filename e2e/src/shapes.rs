@@ -110,13 +110,23 @@ pub struct Settings {
     pub checkpoint_ms: u32,
     /// Where checkpoints go; `None`: the data folder.
     pub storage: Option<String>,
+    /// Whether the sinks keep results instead of writing files.
+    pub results: bool,
     /// What the sinks' folders are below, with its slash; empty: the manifest's folder.
     pub output: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { events: 200_000, events_per_second: None, parallelism: 2, checkpoint_ms: 200, storage: None, output: String::new() }
+        Self {
+            events: 200_000,
+            events_per_second: None,
+            parallelism: 2,
+            checkpoint_ms: 200,
+            storage: None,
+            results: false,
+            output: String::new(),
+        }
     }
 }
 
@@ -135,10 +145,11 @@ impl Shape {
         }
         let format = if self.changelog { "debezium-json" } else { "json" };
         for (table, columns) in self.sinks {
-            sql.push_str(&format!(
-                "CREATE TABLE {table} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}{table}', 'format' = '{format}');\n",
-                settings.output
-            ));
+            let sink = match settings.results {
+                true => "'connector' = 'results'".to_owned(),
+                false => format!("'connector' = 'filesystem', 'path' = '{}{table}', 'format' = '{format}'", settings.output),
+            };
+            sql.push_str(&format!("CREATE TABLE {table} ({columns}) WITH ({sink});\n"));
         }
         sql + self.inserts
     }

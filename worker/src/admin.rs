@@ -1,4 +1,4 @@
-//! [io] The admin API of a job: health, readiness, status, metrics, savepoint, stop; of a pod: assignment, leave.
+//! [io] The admin API of a job: health, readiness, status, metrics, savepoint, stop, results; of a pod: assignment, leave.
 //!
 //! The contract is [`rheos_control_api`]. Everything is bounded: bodies, requests at a time, waiting. No request names
 //! a file. A request that carries an `Origin` comes from a web page and is refused: pages may reach the loopback too.
@@ -6,6 +6,7 @@
 
 pub mod metric_names;
 pub mod metrics;
+mod results;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +20,13 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post, put};
+use axum::serve::ListenerExt;
 use rheos_control_api::limits::{self, BODY_LIMIT, CONCURRENCY_LIMIT, POLL_LIMIT, SAVEPOINT_WAIT};
 use rheos_control_api::{ErrorBody, Phase, SavepointRequest, SavepointResponse, SavepointView, Token, paths};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,20 +36,67 @@ use crate::supervise::handle::{Handle, Refusal};
 /// Media type of the metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves until the task is aborted, to everybody who reaches it. Gives the address, with its port.
+/// What a request of a web page is told.
+const NO_PAGES: &str = "requests of web pages are not served";
+/// A connection that takes nothing for so long is closed by the kernel, with all that waits for it.
+const DEAD_CLIENT: Duration = Duration::from_secs(60);
+
+/// A server at work.
+#[derive(Debug)]
+pub struct Serving {
+    task: JoinHandle<()>,
+    end: Arc<Notify>,
+}
+
+impl Serving {
+    /// Lets clients have what they are being sent, at most for so long, and ends.
+    pub async fn end(mut self, patience: Duration) {
+        self.end.notify_one();
+        if timeout_at(deadline(patience), &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}
+
+/// Serves until it is ended, to everybody who reaches it. Gives the address, with its port.
 ///
 /// # Errors
 /// The address cannot be bound.
-pub async fn serve(address: SocketAddr, handle: Handle) -> Result<(SocketAddr, JoinHandle<()>), String> {
+pub async fn serve(address: SocketAddr, handle: Handle) -> Result<(SocketAddr, Serving), String> {
     let describe = |error: std::io::Error| format!("the admin API cannot listen on {address}: {error}");
+    make_room();
     let listener = TcpListener::bind(address).await.map_err(describe)?;
     let bound = listener.local_addr().map_err(describe)?;
-    Ok((bound, tokio::spawn(serve_on(listener, handle, None))))
+    let end = Arc::new(Notify::new());
+    let ended = Arc::clone(&end);
+    let task = tokio::spawn(async move {
+        let server = axum::serve(listener.tap_io(watch_over), router(handle, None));
+        if let Err(error) = server.with_graceful_shutdown(async move { ended.notified().await }).await {
+            tracing::error!(%error, "the admin API has ended");
+        }
+    });
+    Ok((bound, Serving { task, end }))
+}
+
+/// Each client of results is an open file: as many as the system lets this process have.
+fn make_room() {
+    let files = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn watch_over(stream: &mut TcpStream) {
+    let give_up = |stream: &TcpStream| Ok(sockopt::set_tcp_user_timeout(stream, DEAD_CLIENT.as_millis() as u32)?);
+    if let Err(error) = stream.set_nodelay(true).and_then(|()| give_up(stream)) {
+        tracing::debug!(%error, "a connection of the admin API cannot be set up");
+    }
 }
 
 /// Serves for ever; with a token, to those who have it.
 pub async fn serve_on(listener: TcpListener, handle: Handle, token: Option<Token>) {
-    if let Err(error) = axum::serve(listener, router(handle, token)).await {
+    make_room();
+    if let Err(error) = axum::serve(listener.tap_io(watch_over), router(handle, token)).await {
         tracing::error!(%error, "the admin API has ended");
     }
 }
@@ -63,6 +114,9 @@ pub fn router(handle: Handle, token: Option<Token>) -> Router {
     let guarded = Router::new()
         .route(paths::READY, get(ready))
         .route(paths::LEAVE, post(leave))
+        // Streams last for long, and have a limit of their own.
+        .route(paths::RESULTS, get(results::list))
+        .route(&format!("{}/{{table}}", paths::RESULTS), get(results::stream))
         .merge(limited)
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing here") })
         .method_not_allowed_fallback(|| async { refuse(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method") })
@@ -89,7 +143,7 @@ fn refuse(status: StatusCode, error: impl Into<String>) -> Response {
 
 async fn limit(State(semaphore): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     if request.headers().contains_key(header::ORIGIN) {
-        return refuse(StatusCode::FORBIDDEN, "requests of web pages are not served");
+        return refuse(StatusCode::FORBIDDEN, NO_PAGES);
     }
     match semaphore.try_acquire() {
         Ok(_permit) => next.run(request).await,

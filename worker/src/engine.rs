@@ -52,7 +52,7 @@ fn live(channel: &mut Channel, reports: &Reports) -> Result<()> {
     let broken = |error: std::io::Error| DataflowError::new("supervisor", ErrorKind::Transient, error);
     let mut clock = Clock::new();
     let Some(job) = channel.job().map_err(broken)? else { return Ok(()) };
-    let prepared = Arc::new(prepare::prepare(job)?);
+    let prepared = Arc::new(prepare::prepare(job, reports)?);
     clock.part("plan");
     let Some((start, listener)) = channel.start().map_err(broken)? else { return Ok(()) };
     clock.forget();

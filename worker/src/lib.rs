@@ -15,5 +15,6 @@ pub mod explain;
 pub mod logging;
 pub mod manifest;
 pub mod pod;
+pub mod results;
 pub mod run;
 pub mod supervise;

@@ -80,6 +80,7 @@ fn prepare(arguments: &PodArguments) -> Result<Facts, Vec<String>> {
         pod,
         data_port: arguments.data_port,
         member_port: arguments.member_port,
+        admin_port: arguments.admin_port,
         listener: Arc::new(listener),
         program,
         standby: !arguments.no_standby,
@@ -99,7 +100,7 @@ fn run(arguments: &PodArguments, facts: Facts) -> Result<(), (String, u8)> {
         let api = listen(at(arguments.admin_port)).map_err(|error| failed(format!("the admin port cannot be bound: {error}")))?;
         let signals = signals().map_err(|error| failed(format!("signals cannot be followed: {error}")))?;
         let (handle, desk) = handle::open();
-        let (relay, events) = Relay::new(Arc::clone(&facts));
+        let (relay, events) = Relay::new(Arc::clone(&facts), desk.results.clone());
         let serving = tokio::spawn(admin::serve_on(api, handle, Some(facts.token.clone())));
         let giving = tokio::spawn(relay.clone().serve(member));
         tracing::info!(pod = facts.pod, index = arguments.index, job = %facts.job.job.name, "this pod waits for an assignment");

@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rheos_api::stream_job::DesiredState;
 use rheos_api::validated::RestoreSource;
@@ -33,6 +34,8 @@ use crate::supervise::process::Program;
 use crate::supervise::roster::{Member, Place, Target};
 use crate::{admin, logging};
 
+/// At the end, clients of the results may take so long to get their last rows.
+const LAST_ROWS: Duration = Duration::from_secs(5);
 /// Namespace of jobs whose manifest names none.
 const NAMESPACE: &str = "local";
 
@@ -159,11 +162,13 @@ async fn run(arguments: &RunArguments, prepared: Prepared, screen: &Screen) -> R
     begin(screen, &name, &storage, address);
 
     let progress = tokio::spawn(progress::follow(handle.watch(), screen.clone()));
+    let results = handle.results().clone();
     let signals = tokio::spawn(follow_signals(handle, screen.clone()));
     let ended = supervisor.run().await;
     progress.abort();
     signals.abort();
-    serving.abort();
+    results.end(format!("{:?}", ended.view.state));
+    serving.end(LAST_ROWS).await;
     data.withdraw_admin();
     screen.clear();
     if let Some(file) = &arguments.summary {

@@ -15,6 +15,7 @@ mod kills;
 mod memory;
 mod pods;
 mod rescale;
+mod results;
 mod sources;
 mod storage;
 mod support;

@@ -89,6 +89,8 @@ pub enum Command {
     List(ListArguments),
     /// One job for a person on call: what it does, why, and what to do next.
     Status(StatusArguments),
+    /// The rows of a job's results table, and what comes later.
+    Results(ResultsArguments),
     /// Take a savepoint and wait for it.
     Savepoint(SavepointArguments),
     /// Stop a job with a checkpoint; it can be resumed.
@@ -161,6 +163,39 @@ pub struct StatusArguments {
     /// Form of the output.
     #[command(flatten)]
     pub form: Output,
+}
+
+/// Form of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResultsForm {
+    /// For people.
+    Table,
+    /// One JSON object a line, with the row's cursor.
+    Json,
+}
+
+/// Arguments of `results`.
+#[derive(Debug, Args)]
+pub struct ResultsArguments {
+    /// The job.
+    pub job: String,
+    /// The table; may be left away where the job has one.
+    pub table: Option<String>,
+    /// Go on with what comes from now on, until Ctrl-C or the job's end.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin with the current view of a change-log instead of all changes that are kept.
+    #[arg(long, conflicts_with_all = ["after", "new"])]
+    pub view: bool,
+    /// Begin behind the row with this cursor.
+    #[arg(long, value_name = "CURSOR", conflicts_with = "new", value_parser = cursor)]
+    pub after: Option<String>,
+    /// Begin with what comes next.
+    #[arg(long, requires = "follow")]
+    pub new: bool,
+    /// Form of the rows.
+    #[arg(short, long, value_enum, default_value_t = ResultsForm::Table, value_name = "FORM")]
+    pub output: ResultsForm,
 }
 
 /// Arguments of `savepoint`.
@@ -356,6 +391,11 @@ pub struct CompleteArguments {
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let read = rheos_api::duration::DurationText::from(text).parse()?;
     if read.is_zero() { Err("it must be above 0".to_owned()) } else { Ok(read) }
+}
+
+fn cursor(text: &str) -> Result<String, String> {
+    let read: rheos_connectors::results::index::Cursor = text.parse()?;
+    Ok(read.to_string())
 }
 
 fn disposal(text: &str) -> Result<Disposal, String> {

@@ -9,6 +9,7 @@ mod explain;
 mod list;
 mod logs;
 mod report;
+mod results;
 mod savepoint;
 mod status;
 mod submit;
@@ -66,6 +67,7 @@ async fn run(cli: Cli, terminal: Terminal) -> Outcome {
         Command::Submit(arguments) => submit::run(&context, &arguments).await,
         Command::List(arguments) => list::run(&context, &arguments).await,
         Command::Status(arguments) => status::run(&context, &arguments).await,
+        Command::Results(arguments) => results::run(&context, &arguments).await,
         Command::Savepoint(arguments) => savepoint::run(&context, &arguments).await,
         Command::Suspend(arguments) => change::suspend(&context, &arguments).await,
         Command::Resume(arguments) => change::resume(&context, &arguments).await,

@@ -9,6 +9,7 @@ pub mod list;
 pub mod logs;
 pub mod paint;
 pub mod redact;
+pub mod results;
 pub mod status;
 pub mod table;
 pub mod top;

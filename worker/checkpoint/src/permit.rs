@@ -9,12 +9,14 @@ pub struct CommitPermit {
     generation: u64,
     record: u64,
     epoch: u64,
+    #[serde(default)]
+    line: u32,
 }
 
 impl CommitPermit {
     /// Only after a record was created and the fence was read again.
-    pub(crate) fn new(generation: u64, record: u64, epoch: u64) -> Self {
-        Self { generation, record, epoch }
+    pub(crate) fn new(generation: u64, record: u64, epoch: u64, line: u32) -> Self {
+        Self { generation, record, epoch, line }
     }
 
     /// The generation that wrote the record.
@@ -30,5 +32,10 @@ impl CommitPermit {
     /// Committables of this epoch and earlier ones are final.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The line of checkpoints that the record belongs to: see [`crate::record::Record::line`].
+    pub fn line(&self) -> u32 {
+        self.line
     }
 }

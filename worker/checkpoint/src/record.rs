@@ -31,6 +31,14 @@ pub struct Record {
     pub token: String,
 }
 
+impl Record {
+    /// Tells lines of checkpoints of one job apart: another one begins where a job is restored from a savepoint, and its
+    /// epochs may be numbered as those of the line before.
+    pub fn line(&self) -> u32 {
+        self.restored.as_deref().map_or(0, |request| crc32fast::hash(request.as_bytes()))
+    }
+}
+
 /// What a record marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RecordKind {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::results::Announce;
 use crate::secret::Secrets;
 use crate::staged::StagedStore;
 
@@ -36,6 +37,8 @@ pub struct Environment {
     pub secrets: Secrets,
     /// Room for output that waits for its commit; none where a graph is only looked at.
     pub staged: Option<StagedStore>,
+    /// Hears of new results.
+    pub announce: Announce,
 }
 
 impl Environment {
@@ -48,6 +51,7 @@ impl Environment {
             print: Arc::new(|_, _| {}),
             secrets: Secrets::default(),
             staged: None,
+            announce: Arc::new(|_| {}),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`datagen`] | yes | | |
 //! | [`filesystem`] | yes | yes | exactly once |
 //! | [`kafka`] | yes | yes | exactly once |
+//! | [`results`] | | yes | exactly once |
 //! | [`print`] | | yes | at least once (a debugging sink: allowed in every job) |
 //! | [`blackhole`] | | yes | exactly once (nothing is kept) |
 //!
@@ -31,6 +32,7 @@ pub mod nexmark;
 pub mod options;
 pub mod print;
 pub mod registry;
+pub mod results;
 pub mod secret;
 mod sequence;
 pub mod staged;

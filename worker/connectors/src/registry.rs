@@ -12,12 +12,12 @@ use rheos_dataflow::stage::Connectors;
 
 use crate::environment::Environment;
 use crate::options::{Options, Problems, did_you_mean};
-use crate::{blackhole, datagen, filesystem, kafka, nexmark, print};
+use crate::{blackhole, datagen, filesystem, kafka, nexmark, print, results};
 
 /// Connectors that can be read.
 const SOURCES: &[&str] = &["datagen", "filesystem", "kafka", "nexmark"];
 /// Connectors that can be written.
-const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print", "upsert-kafka"];
+const SINKS: &[&str] = &["blackhole", "filesystem", "kafka", "print", "results", "upsert-kafka"];
 
 /// A source table whose options and columns are right.
 enum SourceConfig {
@@ -33,6 +33,7 @@ enum SinkConfig {
     Filesystem(filesystem::SinkConfig),
     Kafka(Box<kafka::SinkConfig>),
     Print(print::Config),
+    Results(results::Config),
 }
 
 /// The connectors of all source and sink nodes of `graph`.
@@ -61,7 +62,9 @@ pub fn connectors(graph: &DataflowGraph, environment: &Environment) -> Result<Co
 /// connector cannot give or take, change-logs into sinks that only append, promises that a sink cannot keep.
 /// Pure: no external system is touched.
 pub fn check(graph: &DataflowGraph, delivery: Delivery) -> Vec<DataflowError> {
-    graph.nodes.iter().flat_map(|node| check_node(node, delivery)).collect()
+    let mut problems: Problems = graph.nodes.iter().flat_map(|node| check_node(node, delivery)).collect();
+    problems.extend(results::check_tables(graph));
+    problems
 }
 
 fn check_node(node: &Node, delivery: Delivery) -> Problems {
@@ -99,7 +102,7 @@ fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Probl
         options.problem(
             "the query updates or deletes rows that it has already written, and this connector only appends; \
              aggregate over windows (TUMBLE, HOP, CUMULATE) so that each row is final, or write change events \
-             ('connector' = 'filesystem', 'format' = 'debezium-json', or 'connector' = 'print')",
+             ('connector' = 'filesystem', 'format' = 'debezium-json'; 'connector' = 'results' or 'print')",
         );
     }
     if !matches!(config, SinkConfig::Kafka(_)) {
@@ -128,7 +131,7 @@ fn refuse_metadata(options: &mut Options<'_>, schema: &Schema) {
 pub fn accepts_changelog(connector: &str, options: &BTreeMap<String, String>) -> bool {
     let format = options.get("value.format").filter(|_| connector == "kafka").or_else(|| options.get("format"));
     let changes = format.is_some_and(|format| format == "debezium-json");
-    matches!(connector, "print" | "blackhole" | "upsert-kafka") || (matches!(connector, "filesystem" | "kafka") && changes)
+    matches!(connector, "print" | "blackhole" | "results" | "upsert-kafka") || (matches!(connector, "filesystem" | "kafka") && changes)
 }
 
 fn first(mut problems: Problems) -> DataflowError {
@@ -169,6 +172,7 @@ fn sink_config(spec: &SinkSpec) -> Result<SinkConfig, Problems> {
         Some("filesystem") => filesystem::SinkConfig::parse(spec).map(SinkConfig::Filesystem),
         Some("kafka" | "upsert-kafka") => kafka::SinkConfig::parse(spec).map(|config| SinkConfig::Kafka(Box::new(config))),
         Some("print") => print::Config::parse(spec).map(SinkConfig::Print),
+        Some("results") => results::Config::parse(spec).map(SinkConfig::Results),
         _ => Err(no_connector(&spec.table, &spec.options, "written", SINKS, SOURCES)),
     }
 }
@@ -191,12 +195,13 @@ impl SinkConfig {
             Self::Filesystem(config) => Arc::new(filesystem::FilesystemSink::new(config, id, environment)?),
             Self::Kafka(config) => Arc::new(kafka::KafkaSink::new(*config, id, environment)?),
             Self::Print(config) => Arc::new(print::PrintSink::new(config, environment)),
+            Self::Results(config) => Arc::new(results::ResultsSink::new(config, environment)),
         })
     }
 
     fn accepts_changelog(&self) -> bool {
         match self {
-            Self::Blackhole(_) | Self::Print(_) => true,
+            Self::Blackhole(_) | Self::Print(_) | Self::Results(_) => true,
             Self::Filesystem(config) => config.format.carries_changes(),
             Self::Kafka(config) => config.accepts_changelog(),
         }
@@ -206,7 +211,7 @@ impl SinkConfig {
     /// shows may repeat after a failure.
     fn keeps(&self, _delivery: Delivery) -> bool {
         match self {
-            Self::Blackhole(_) | Self::Filesystem(_) | Self::Kafka(_) | Self::Print(_) => true,
+            Self::Blackhole(_) | Self::Filesystem(_) | Self::Kafka(_) | Self::Print(_) | Self::Results(_) => true,
         }
     }
 }

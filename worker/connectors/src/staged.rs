@@ -3,6 +3,7 @@
 //! For sinks whose system cannot keep output that nobody sees yet: what a committable stands for is put here before the
 //! record that carries the committable, and deleted once its commit is known. Retention does not know this folder.
 //! Objects that no record ever named are removed by the next generation ([`StagedStore::names`], [`StagedStore::delete`]).
+//! What a sink keeps for longer has folders of its own beside it ([`StagedStore::beside`]).
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub(crate) const MAX_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct StagedStore {
     store: Arc<dyn Store>,
+    job: ObjectPath,
     folder: ObjectPath,
 }
 
@@ -32,7 +34,18 @@ impl StagedStore {
     /// # Errors
     /// Never for a job that has a place in the store.
     pub fn new(store: Arc<dyn Store>, job: &JobPaths) -> Result<Self> {
-        Ok(Self { store, folder: job.resolve(FOLDER).map_err(|error| bad(&error))? })
+        Ok(Self { store, job: job.root().clone(), folder: job.resolve(FOLDER).map_err(|error| bad(&error))? })
+    }
+
+    /// Another folder of the same job.
+    pub(crate) fn beside(&self, folder: &str) -> Result<Self> {
+        let folder = self.job.join(&ObjectPath::parse(folder).map_err(|error| bad(&error))?);
+        Ok(Self { store: Arc::clone(&self.store), job: self.job.clone(), folder })
+    }
+
+    /// The place of an object by its name.
+    pub(crate) fn place(&self, name: &str) -> Result<String> {
+        Ok(self.folder.join(&ObjectPath::parse(name).map_err(|error| bad(&error))?).to_string())
     }
 
     /// Writes an object under a name that is used once; its place, by which any job over this storage finds it.

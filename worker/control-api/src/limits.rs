@@ -8,6 +8,8 @@ pub const BODY_LIMIT: usize = 128 * 1024;
 pub const MEMBERS_LIMIT: usize = 512;
 /// Requests that are served at the same time; more get 503.
 pub const CONCURRENCY_LIMIT: usize = 64;
+/// Clients of results at the same time; more get 503.
+pub const RESULT_CLIENTS: usize = 2_000;
 /// Longest id of a savepoint, characters.
 pub const ID_LIMIT: usize = 63;
 /// Longest time a long poll waits for a change.

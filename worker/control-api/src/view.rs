@@ -273,3 +273,29 @@ pub struct ErrorBody {
     /// What is wrong, and what would be right.
     pub error: String,
 }
+
+/// The results tables of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResultsView {
+    /// By name.
+    pub tables: Vec<ResultsTable>,
+}
+
+/// A table whose rows are pushed to clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResultsTable {
+    /// Its name.
+    pub name: String,
+    /// Names of its columns.
+    pub columns: Vec<String>,
+    /// Whether its rows say how they change it.
+    pub changelog: bool,
+    /// Rows that are kept.
+    pub rows: u64,
+    /// The oldest epoch that is kept.
+    pub first_epoch: Option<u64>,
+    /// The cursor of the newest row.
+    pub last: Option<String>,
+}

@@ -70,6 +70,13 @@ pub trait Sink: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
+    /// Whether the output has one order over all subtasks. Then [`Sink::commit`] is called in one place only, on process
+    /// 0, with all that the record carries of this sink, before its permit goes to any worker. When it fails, the
+    /// checkpoint counts as not known to be final: the next record carries the same committables again.
+    fn gathers(&self) -> bool {
+        false
+    }
+
     /// Whether rows that update earlier rows can be written (`print`, upsert sinks).
     fn accepts_changelog(&self) -> bool;
 

@@ -15,7 +15,8 @@ use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::plan::ExecutionPlan;
 use rheos_dataflow::stage::Connectors;
 
-use super::wire::Job;
+use super::channel::Reports;
+use super::wire::{Job, Report};
 
 /// Threads for uploads, records and commits: the dataflow has its own.
 const IO_THREADS: usize = 2;
@@ -36,7 +37,7 @@ pub(super) struct Prepared {
     pub(super) retain: AtomicU32,
 }
 
-pub(super) fn prepare(job: Job) -> Result<Prepared> {
+pub(super) fn prepare(job: Job, reports: &Reports) -> Result<Prepared> {
     let invalid = |error: &dyn std::fmt::Display| DataflowError::new("job", ErrorKind::User, error);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -57,12 +58,21 @@ pub(super) fn prepare(job: Job) -> Result<Prepared> {
         print: Arc::new(print),
         secrets: Secrets::in_folder(std::env::var_os(SECRETS).map_or_else(|| SECRETS_FOLDER.into(), PathBuf::from)),
         staged: Some(StagedStore::new(Arc::clone(&store), &paths)?),
+        announce: announcer(reports.clone()),
         ..Environment::new(&job.base_dir, runtime.handle().clone())
     };
     let connectors = rheos_connectors::connectors(&planned.graph, &environment)?;
     let protocol = Protocol::new(store, paths, nonce());
     let retain = AtomicU32::new(job.retain);
     Ok(Prepared { plan: Arc::new(ExecutionPlan::cut(planned.graph)), connectors, protocol, runtime, job, retain })
+}
+
+/// Tells the supervisor of new results.
+fn announcer(reports: Reports) -> rheos_connectors::results::Announce {
+    Arc::new(move |announcement| {
+        // An error means that the supervisor is gone, and this process with it.
+        let _ = reports.send(&Report::Results(announcement));
+    })
 }
 
 /// Standard output belongs to the `print` sink.

@@ -11,7 +11,10 @@ use rheos_checkpoint::workflow::{ProtocolError, Publisher};
 use rheos_connectors::failpoint;
 use rheos_dataflow::coordinator::{Publication, PublishFailure};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
+use rheos_dataflow::graph::OperatorId;
+use rheos_dataflow::sink::Committable;
 use rheos_dataflow::snapshot::part::StagePart;
+use rheos_dataflow::stage::Connectors;
 use rheos_timely::job::{BoxFuture, Durability, PersistRequest, Persisted};
 use tokio::sync::Mutex;
 
@@ -98,6 +101,7 @@ impl Durability for Vault {
             failpoint::pass("record");
             let permit = held.publish(&publication.manifest, &unconfirmed).await.map_err(|error| failed(&error))?;
             failpoint::pass("recorded");
+            gather(&prepared.connectors, &permit, publication.committables).await?;
             if let Some(id) = &publication.savepoint {
                 match held.savepoint(id).await {
                     Ok(taken) => {
@@ -120,6 +124,23 @@ impl Durability for Vault {
             Ok(permit)
         })
     }
+}
+
+/// Commits what has one order over all subtasks, before anybody else hears of the permit.
+async fn gather(connectors: &Connectors, permit: &CommitPermit, committables: Vec<Committable>) -> std::result::Result<(), PublishFailure> {
+    let mut by_sink: BTreeMap<OperatorId, Vec<Committable>> = BTreeMap::new();
+    for committable in committables {
+        if connectors.sinks.get(&committable.sink).is_some_and(|sink| sink.gathers()) {
+            by_sink.entry(committable.sink.clone()).or_default().push(committable);
+        }
+    }
+    for (id, committables) in by_sink {
+        if let Some(sink) = connectors.sinks.get(&id) {
+            let committed = sink.commit(permit, committables).await;
+            committed.map_err(|error| PublishFailure { fenced: false, message: error.to_string() })?;
+        }
+    }
+    Ok(())
 }
 
 fn failed(error: &ProtocolError) -> PublishFailure {

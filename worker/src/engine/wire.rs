@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rheos_connectors::results::Announcement;
 use rheos_control_api::OperatorView;
 use rheos_dataflow::coordinator::Pacing;
 use rheos_dataflow::sink::Delivery;
@@ -141,6 +142,8 @@ pub enum Report {
         /// Why.
         reason: String,
     },
+    /// The kept results of a table have changed (process 0).
+    Results(Announcement),
     /// Answer to `Ping`.
     Pong {
         /// The ping's.

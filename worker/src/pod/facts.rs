@@ -35,6 +35,8 @@ pub struct Facts {
     pub data_port: u16,
     /// The pods' port for coordinators, in all pods.
     pub member_port: u16,
+    /// The admin API's port, in all pods.
+    pub admin_port: u16,
     /// This pod's data listener, bound once and lent to each engine.
     pub listener: Arc<TcpListener>,
     /// How an engine is started here.
@@ -114,12 +116,14 @@ impl Facts {
         let timeout = Duration::from_millis(assignment.checkpoint.timeout_ms);
         let restart = restart(&assignment.restart);
         let rules = Rules { members: members as usize, restart, stop_deadline: timeout.saturating_add(STOP_GRACE) };
+        let own = assignment.members.iter().find(|member| member.pod == self.pod);
         let hello = Arc::new(Hello {
             token: self.token.reveal().to_owned(),
             job: self.uid.clone(),
             pod: self.pod.clone(),
             assignment: assignment.version,
             session: self.session,
+            admin: own.map(|own| SocketAddr::new(own.address, self.admin_port)),
         });
         let roster = assignment.members.iter().map(|member| self.member(member, &hello)).collect();
         Ok(Target { assignment: Some(assignment.version), rules, job: self.wire_job(assignment, members), roster })

@@ -72,6 +72,13 @@ impl Office {
         let (relay, events) = relay;
         let office = Self { facts, keep, desk, relay, events, termination_log, running: None, next: None, leave: None, denied: None };
         let kept = office.keep.kept().cloned();
+        if let Some(target) = kept.as_ref().and_then(|kept| office.facts.target(&kept.assignment).ok()) {
+            // What was kept can be read, also of a job that has ended.
+            office.desk.results.open(&target.job);
+            if let Some(end) = kept.as_ref().and_then(|kept| kept.end.as_ref()).filter(|end| end.state != Phase::Suspended) {
+                office.desk.results.end(format!("{:?}", end.state));
+            }
+        }
         office.show(|view| {
             let spec = &office.facts.job.job;
             view.namespace = office.facts.namespace().to_owned();
@@ -222,7 +229,7 @@ impl Office {
         let mint = StoreMint::new(&target.job, from, true)?;
         let _ = self.relay.claim(assignment.version); // a higher one is met as soon as it matters
         let config = Config { program: self.facts.program.clone(), standby: self.facts.standby, target };
-        let (supervisor, handle) = Supervisor::on(config, Arc::new(mint), self.desk.view.clone());
+        let (supervisor, handle) = Supervisor::on(config, Arc::new(mint), self.desk.view.clone(), self.desk.results.clone());
         let task = tokio::spawn(supervisor.run());
         self.running = Some(Running { handle, task, state_id: assignment.state_id.clone() });
         Ok(())

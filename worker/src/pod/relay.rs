@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::engine::wire::{Command, Job, LINE_LIMIT, Report, Start};
 use crate::pod::facts::Facts;
+use crate::results::Results;
 use crate::supervise::link::{ANSWER_DEADLINE, Answer, HELLO_LIMIT, Hello, Up, hear, say, watch_over};
 use crate::supervise::process::{Engine, Notice};
 
@@ -48,6 +49,7 @@ pub struct Relay {
     facts: Arc<Facts>,
     state: Arc<Mutex<State>>,
     events: mpsc::UnboundedSender<Event>,
+    results: Results,
 }
 
 #[derive(Debug, Default)]
@@ -85,9 +87,9 @@ impl Drop for Listed {
 
 impl Relay {
     /// Of a pod; [`Relay::serve`] must be called. Events are few: connections, and each only once it has the token.
-    pub fn new(facts: Arc<Facts>) -> (Self, mpsc::UnboundedReceiver<Event>) {
+    pub fn new(facts: Arc<Facts>, results: Results) -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (events, receiver) = mpsc::unbounded_channel();
-        (Self { facts, state: Arc::default(), events }, receiver)
+        (Self { facts, state: Arc::default(), events, results }, receiver)
     }
 
     /// Accepts connections for ever.
@@ -119,7 +121,9 @@ impl Relay {
     /// # Errors
     /// It has heard of a higher one.
     pub fn claim(&self, assignment: u64) -> Result<(), u64> {
-        self.state().belong(assignment, self.facts.session).map(drop)
+        self.state().belong(assignment, self.facts.session)?;
+        self.results.lead_elsewhere(None);
+        Ok(())
     }
 
     /// Engines here for coordinators elsewhere.
@@ -190,6 +194,7 @@ impl Relay {
             Ok(false) => {}
             Err(newer) => return Err(Answer::Replaced(newer)),
         }
+        self.results.lead_elsewhere(hello.admin);
         if state.links.len() >= ENGINES_LIMIT {
             return Err(Answer::Refused(format!("{ENGINES_LIMIT} engines are here already")));
         }

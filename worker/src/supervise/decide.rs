@@ -472,7 +472,7 @@ impl Life {
                     actions.push(Action::SavepointFailed(id, reason.clone()));
                 }
             }
-            Report::Stats(_) | Report::Failed { .. } => {}
+            Report::Stats(_) | Report::Results(_) | Report::Failed { .. } => {}
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::engine::wire::{Command, Report, Start};
+use crate::results::Results;
 use crate::supervise::decide::{Action, Cause, Input, Life, Minted, Outcome};
 use crate::supervise::handle::{self, Desk, Handle, Refusal, Request};
 use crate::supervise::mint::Mint;
@@ -89,9 +90,9 @@ impl Supervisor {
         Self::over(config, mint, handle::open())
     }
 
-    /// The same, that goes on with a view which showed something before.
-    pub fn on(config: Config, mint: Arc<dyn Mint>, view: watch::Sender<Arc<JobView>>) -> (Self, Handle) {
-        Self::over(config, mint, handle::open_on(view))
+    /// The same, that goes on with a view and results which showed something before.
+    pub fn on(config: Config, mint: Arc<dyn Mint>, view: watch::Sender<Arc<JobView>>, results: Results) -> (Self, Handle) {
+        Self::over(config, mint, handle::open_on(view, results))
     }
 
     fn over(config: Config, mint: Arc<dyn Mint>, (handle, desk): (Handle, Desk)) -> (Self, Handle) {
@@ -109,6 +110,7 @@ impl Supervisor {
             ..JobView::default()
         });
         desk.view.send_replace(Arc::new(view.job().clone()));
+        desk.results.open(job);
         let now = Instant::now();
         let notices = mpsc::unbounded_channel();
         let supervisor = Self {
@@ -187,6 +189,8 @@ impl Supervisor {
                     self.inputs.push_back(Input::Here(process));
                 }
             }
+            // Durable, whoever says it.
+            Notice::Report(_, Report::Results(announcement)) => self.desk.results.announce(announcement),
             Notice::Report(serial, report) => match self.process_of(serial) {
                 Some(process) => {
                     if matches!(report, Report::Ended { .. }) {
@@ -278,6 +282,7 @@ impl Supervisor {
         let settings = Command::Settings { pacing: target.job.pacing.clone(), retain: target.job.retain };
         let settled = target.job == self.target.job;
         self.target = target;
+        self.desk.results.open(&self.target.job);
         let (rules, job) = (&self.target.rules, &self.target.job);
         self.inputs.push_back(Input::Policy(rules.restart, rules.stop_deadline));
         self.view.change(|view| {
@@ -460,6 +465,11 @@ impl Supervisor {
             Outcome::Failed(failure) => Some(failure.clone()),
             Outcome::Finished | Outcome::Suspended | Outcome::Aborted => None,
         };
+        match &failure {
+            Some(failure) if failure.kind == ErrorKind::Fenced.to_string() => self.desk.results.close(failure.message.clone()),
+            _ if matches!(summary.state, Phase::Finished | Phase::Failed) => self.desk.results.end(format!("{:?}", summary.state)),
+            _ => {}
+        }
         self.view.change(|job| {
             job.state = summary.state;
             job.failure = failure;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rheos_control_api::{Assignment, JobView, SavepointView};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::results::Results;
 use crate::supervise::roster::Target;
 
 /// Requests that may wait.
@@ -15,6 +16,7 @@ const REQUEST_LIMIT: usize = 64;
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     view: watch::Receiver<Arc<JobView>>,
+    results: Results,
 }
 
 /// What a job is asked.
@@ -56,17 +58,19 @@ pub struct Desk {
     pub requests: mpsc::Receiver<Request>,
     /// What is shown.
     pub view: watch::Sender<Arc<JobView>>,
+    /// What is pushed to clients.
+    pub results: Results,
 }
 
 /// A handle and its other end.
 pub fn open() -> (Handle, Desk) {
-    open_on(watch::Sender::new(Arc::new(JobView::default())))
+    open_on(watch::Sender::new(Arc::new(JobView::default())), Results::default())
 }
 
-/// The same over a view that others show, too.
-pub fn open_on(view: watch::Sender<Arc<JobView>>) -> (Handle, Desk) {
+/// The same over a view and results that others show, too.
+pub fn open_on(view: watch::Sender<Arc<JobView>>, results: Results) -> (Handle, Desk) {
     let (sender, requests) = mpsc::channel(REQUEST_LIMIT);
-    (Handle { requests: sender, view: view.subscribe() }, Desk { requests, view })
+    (Handle { requests: sender, view: view.subscribe(), results: results.clone() }, Desk { requests, view, results })
 }
 
 impl Handle {
@@ -78,6 +82,11 @@ impl Handle {
     /// Follows the view.
     pub fn watch(&self) -> watch::Receiver<Arc<JobView>> {
         self.view.clone()
+    }
+
+    /// What is pushed to clients.
+    pub fn results(&self) -> &Results {
+        &self.results
     }
 
     /// Asks for a stop with a checkpoint. False: the job has ended.

@@ -50,6 +50,9 @@ pub struct Hello {
     pub assignment: u64,
     /// Differs between any two lives of a coordinator: of two with the same assignment the later one wins.
     pub session: u64,
+    /// The coordinator's admin API: results are asked for there.
+    #[serde(default)]
+    pub admin: Option<SocketAddr>,
 }
 
 impl fmt::Debug for Hello {
@@ -262,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_hello_does_not_show_its_token() {
-        let hello = Hello { token: "hunter2hunter2".into(), job: "u".into(), pod: "p".into(), assignment: 3, session: 9 };
+        let hello = Hello { token: "hunter2hunter2".into(), job: "u".into(), pod: "p".into(), assignment: 3, session: 9, admin: None };
         assert!(!format!("{hello:?}").contains("hunter2"));
     }
 }

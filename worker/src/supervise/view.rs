@@ -212,7 +212,7 @@ impl View {
             Report::FirstRow => self.change(|job| {
                 job.flowing_since.get_or_insert(wall);
             }),
-            Report::Pong { .. } | Report::Ended { .. } | Report::Failed { .. } => {}
+            Report::Results(_) | Report::Pong { .. } | Report::Ended { .. } | Report::Failed { .. } => {}
         }
     }
 

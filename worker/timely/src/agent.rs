@@ -303,6 +303,11 @@ impl Agent {
         let sink = self.job.connectors.sinks.get(&id).cloned();
         let sink = sink.ok_or_else(|| DataflowError::new(id.0.clone(), ErrorKind::Bug, "staged output of no sink"))?;
         let mail = Arc::clone(&self.mail);
+        if sink.gathers() {
+            // It was committed before the permit came here.
+            mail.send(Mail::Committed { sink: id, epoch: permit.epoch(), result: Ok(()) });
+            return Ok(());
+        }
         self.job.runtime.spawn(async move {
             let result = commit(sink, &permit, committables).await;
             mail.send(Mail::Committed { sink: id, epoch: permit.epoch(), result });

@@ -13,8 +13,8 @@ use crate::io::terminal::Terminal;
 /// How long the cluster is asked for names of jobs: a person waits at the keyboard.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Commands whose first argument is a job.
-const OF_A_JOB: [&str; 11] =
-    ["status", "savepoint", "suspend", "resume", "rescale", "restart", "logs", "events", "top", "report", "delete"];
+const OF_A_JOB: [&str; 12] =
+    ["status", "savepoint", "suspend", "resume", "rescale", "restart", "results", "logs", "events", "top", "report", "delete"];
 /// What kubectl reads behind the candidates: these and no files.
 const NO_FILES: &str = ":4";
 /// The same: files may follow.

@@ -11,15 +11,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::Portforwarder;
 use kube::{Api, ResourceExt};
 use rheos_api::kube::StreamJob;
 use rheos_control_api::limits::RESPONSE_LIMIT;
-use rheos_control_api::{ErrorBody, JobView, Token, paths};
+use rheos_control_api::{ErrorBody, JobView, ResultsView, Token, paths};
 use rheos_operator::build::secret::TOKEN_KEY;
 use rheos_operator::{build, labels, names};
+use tokio::task::JoinHandle;
 
 use super::cluster::{Cluster, ask};
 use crate::pages::status::PodLine;
@@ -73,56 +75,132 @@ impl Live {
         self.token.reveal()
     }
 
-    async fn get(&self, path: &str) -> Result<Bytes, String> {
-        let asked = tokio::time::timeout(LOOK_TIMEOUT, self.ask(path)).await;
-        asked.unwrap_or_else(|_| Err(format!("pod {} did not answer within {} s", self.pod, LOOK_TIMEOUT.as_secs())))
+    /// The results tables of the job.
+    ///
+    /// # Errors
+    /// Why they cannot be had.
+    pub async fn results(&self) -> Result<ResultsView, Refused> {
+        let bytes = self.ask(paths::RESULTS).await?;
+        let unreadable = |error| Refused { status: None, why: format!("pod {} gave an answer that cannot be read: {error}", self.pod) };
+        serde_json::from_slice(&bytes).map_err(unreadable)
     }
 
-    async fn ask(&self, path: &str) -> Result<Bytes, String> {
+    /// The rows of a table, from now to the end of the connection.
+    ///
+    /// # Errors
+    /// Why they cannot be had.
+    pub async fn stream(&self, table: &str, query: &str) -> Result<Streaming, Refused> {
+        self.open(&format!("{}/{table}?{query}", paths::RESULTS)).await
+    }
+
+    async fn get(&self, path: &str) -> Result<Bytes, String> {
+        self.ask(path).await.map_err(|refused| refused.why)
+    }
+
+    async fn ask(&self, path: &str) -> Result<Bytes, Refused> {
+        let whole = async {
+            let Streaming { body, pod, .. } = &mut self.open(path).await?;
+            let body = Limited::new(body, RESPONSE_LIMIT).collect().await;
+            body.map(|body| body.to_bytes())
+                .map_err(|error| Refused { status: None, why: format!("the answer of pod {pod} broke off: {error}") })
+        };
+        self.in_time(whole).await
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+        let late = || Refused { status: None, why: format!("pod {} did not answer within {} s", self.pod, LOOK_TIMEOUT.as_secs()) };
+        tokio::time::timeout(LOOK_TIMEOUT, answer).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Asks, and gives the answer when it begins.
+    async fn open(&self, path: &str) -> Result<Streaming, Refused> {
+        self.in_time(self.begin(path)).await
+    }
+
+    async fn begin(&self, path: &str) -> Result<Streaming, Refused> {
+        let why = |why: String| Refused { status: None, why };
         let port = build::ADMIN_PORT as u16;
         let forward = self.pods.portforward(&self.pod, &[port]).await;
         let forward =
-            forward.map_err(|error| super::cluster::refusal(&format!("forwarding a port of pod {}", self.pod), &error).to_string())?;
+            forward.map_err(|error| why(super::cluster::refusal(&format!("forwarding a port of pod {}", self.pod), &error).to_string()))?;
         let mut forward = Forward(forward);
-        let stream = forward.0.take_stream(port).ok_or("the port was not forwarded")?;
+        let stream = forward.0.take_stream(port).ok_or_else(|| why("the port was not forwarded".to_owned()))?;
         let problem = forward.0.take_error(port);
-        let silent = |error: hyper::Error| format!("pod {} does not answer: {error}", self.pod);
+        let silent = |error: hyper::Error| why(format!("pod {} does not answer: {error}", self.pod));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(silent)?;
+        let connection = Connection(tokio::spawn(async move { drop(connection.await) }));
         let request = Request::get(path)
             .header(header::HOST, "localhost")
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token.reveal()))
             .body(Empty::<Bytes>::new())
-            .map_err(|error| format!("no request: {error}"))?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(silent)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), RESPONSE_LIMIT).collect().await;
-            let body = body.map_err(|error| format!("the answer of pod {} broke off: {error}", self.pod))?.to_bytes();
-            if status.is_success() {
-                return Ok(body);
-            }
-            let why = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| status.to_string(), |body| body.error);
-            Err(format!("pod {} refuses ({}): {why}", self.pod, status.as_u16()))
-        };
+            .map_err(|error| why(format!("no request: {error}")))?;
         // The kubelet tells on a channel of its own why a port cannot be reached.
         let told = async {
             match problem {
                 Some(problem) => match problem.await {
-                    Some(why) => why,
+                    Some(told) => told,
                     None => std::future::pending().await,
                 },
                 None => std::future::pending().await,
             }
         };
-        let connection = async {
-            let _ = connection.await;
-            std::future::pending::<()>().await;
+        let response = tokio::select! {
+            response = sender.send_request(request) => response.map_err(silent)?,
+            told = told => return Err(why(format!("pod {}: {told}", self.pod))),
         };
-        tokio::select! {
-            answer = exchange => answer,
-            why = told => Err(format!("pod {}: {why}", self.pod)),
-            () = connection => Err("the connection has ended".to_owned()),
+        let status = response.status();
+        let cursor = response.headers().get(paths::CURSOR_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut streaming =
+            Streaming { cursor, body: response.into_body(), pod: self.pod.clone(), _connection: connection, _forward: forward };
+        if status.is_success() {
+            return Ok(streaming);
         }
+        let body = Limited::new(&mut streaming.body, RESPONSE_LIMIT).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let told = serde_json::from_slice::<ErrorBody>(&body).map_or_else(|_| status.to_string(), |body| body.error);
+        Err(Refused { status: Some(status.as_u16()), why: format!("pod {} refuses ({}): {told}", self.pod, status.as_u16()) })
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Refused {
+    /// Of the pod's answer, if it gave one.
+    pub status: Option<u16>,
+    /// In words.
+    pub why: String,
+}
+
+/// An answer that comes bit by bit.
+pub struct Streaming {
+    /// Behind which its changes come, of results.
+    pub cursor: Option<String>,
+    body: Incoming,
+    pod: String,
+    _connection: Connection,
+    _forward: Forward,
+}
+
+impl Streaming {
+    /// The next bytes; nothing at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, String>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(bytes) => return Some(Ok(bytes)),
+                    Err(_) => continue, // trailers
+                },
+                Err(error) => return Some(Err(format!("the answer of pod {} broke off: {error}", self.pod))),
+            }
+        }
+    }
+}
+
+/// A connection that ends with its value.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

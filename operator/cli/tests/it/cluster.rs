@@ -295,7 +295,11 @@ async fn admin(view: Arc<Mutex<JobView>>) -> SocketAddr {
             serde_json::to_string(&*view).unwrap().into_response()
         }
     };
-    let router = Router::new().route("/v1/job", get(job)).route("/metrics", get(|| async { format!("rheos_job_running 1\n# {TOKEN}\n") }));
+    let results = crate::results::routes();
+    let router = Router::new()
+        .merge(results)
+        .route("/v1/job", get(job))
+        .route("/metrics", get(|| async { format!("rheos_job_running 1\n# {TOKEN}\n") }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -13,4 +13,5 @@ mod cluster;
 mod looks;
 mod refusals;
 mod report;
+mod results;
 mod waits;

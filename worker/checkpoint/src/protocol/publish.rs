@@ -66,7 +66,7 @@ pub fn after_look(mine: &Record, writer: &Writer, found: Option<&Record>) -> Loo
 /// generation that took over.
 pub fn permit(record: &Record, fence_generation: u64) -> Result<CommitPermit, u64> {
     if fence_generation == record.generation {
-        Ok(CommitPermit::new(record.generation, record.seq, record.epoch))
+        Ok(CommitPermit::new(record.generation, record.seq, record.epoch, record.line()))
     } else {
         Err(fence_generation)
     }
