@@ -36,6 +36,8 @@ fn a_job_scales_from_one_to_three_to_two_to_its_maximum() {
         space.until_pods(&job.name, "four pods", |pods| (pods.len() as u64 == MOST).then_some(())).await;
         let above = kubectl(&["scale", "streamjob", &job.name, "-n", &space.name, &format!("--replicas={}", MOST + 1)]);
         assert!(above.expect_err("more than the maximum is refused").contains("maxParallelism"));
+        let restarts = space.until_job(&job.name, "the job", |job| Some(job["status"]["restarts"].as_u64())).await;
+        assert_eq!(restarts.unwrap_or(0), 0, "what was asked for is no restart");
         space.finishes_exactly(&job).await;
     });
 }
