@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -125,6 +125,18 @@ impl Broker {
         config
     }
 
+    /// Deletes all groups whose names begin so, with their offsets, as their expiry does; how many.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn forget_groups(&self, prefix: &str) -> usize {
+        let listed = self.consumer("probe").fetch_group_list(None, ANSWER).expect("the groups");
+        let names: Vec<&str> = listed.groups().iter().map(|group| group.name()).filter(|name| name.starts_with(prefix)).collect();
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let gone = admin.delete_groups(&names, &AdminOptions::new().operation_timeout(Some(ANSWER))).await.expect("an answer");
+        gone.into_iter().inspect(|gone| assert!(gone.is_ok(), "{gone:?}")).count()
+    }
+
     fn consumer(&self, group: &str) -> BaseConsumer {
         let mut config = self.client();
         config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
@@ -143,7 +155,23 @@ impl Broker {
         }
         let made = admin.create_topics([&topic], &AdminOptions::new().operation_timeout(Some(ANSWER))).await.expect("an answer");
         made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
-        // The answer may come before the broker's own view of its topics changes.
+        self.until_partitions(name, partitions);
+    }
+
+    /// Adds partitions to a topic, until it has so many.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn add_partitions(&self, name: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let wanted = NewPartitions::new(name, partitions as usize);
+        let made = admin.create_partitions([&wanted], &AdminOptions::new().operation_timeout(Some(ANSWER))).await.expect("an answer");
+        made.into_iter().for_each(|made| drop(made.expect("the partitions are made")));
+        self.until_partitions(name, partitions);
+    }
+
+    /// The answer may come before the broker's own view of its topics changes.
+    fn until_partitions(&self, name: &str, partitions: i32) {
         let consumer = self.consumer("probe");
         for _ in 0..1_000 {
             let found = consumer.fetch_metadata(Some(name), ANSWER).expect("metadata");
@@ -192,6 +220,15 @@ impl Broker {
         let found = consumer.fetch_metadata(Some(topic), ANSWER).expect("metadata");
         let partitions = found.topics()[0].partitions().len() as i32;
         (0..partitions).map(|partition| (partition, consumer.fetch_watermarks(topic, partition, ANSWER).expect("offsets"))).collect()
+    }
+
+    /// The offset behind the last message of partition 0, committed or not.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub fn uncommitted_end(&self, topic: &str) -> i64 {
+        let consumer: BaseConsumer = self.client().set("isolation.level", "read_uncommitted").create().expect("a consumer");
+        consumer.fetch_watermarks(topic, 0, ANSWER).expect("offsets").1
     }
 
     /// The committed offsets of a group.
@@ -271,7 +308,8 @@ fn properties([port, controller]: [u16; 2], data: &Path) -> String {
          log.dirs={}\nauto.create.topics.enable=false\nnum.partitions=1\ngroup.initial.rebalance.delay.ms=0\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\ntransaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=5\nshare.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\nlog.retention.check.interval.ms=1000\nlog.initial.task.delay.ms=100\n",
+         share.coordinator.state.topic.min.isr=1\nlog.retention.check.interval.ms=1000\nlog.initial.task.delay.ms=100\n\
+         transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n",
         data.display()
     )
 }

@@ -13,6 +13,7 @@ pub mod nexmark;
 pub mod oci;
 pub mod oracle;
 pub mod pods;
+pub mod random;
 pub mod results;
 pub mod s3;
 pub mod shapes;

@@ -93,7 +93,7 @@ pub fn plan(sql: &str, delivery: Delivery) -> Result<Planned, Vec<String>> {
     let problems = rheos_connectors::check(&planned.graph, delivery);
     match problems.is_empty() {
         true => Ok(planned),
-        false => Err(problems.iter().map(ToString::to_string).collect()),
+        false => Err(problems.iter().map(|(table, problem)| planned.locate(table, problem)).collect()),
     }
 }
 
@@ -149,7 +149,40 @@ pub fn members(parallelism: u32, slots: u32) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::members;
+    use rheos_dataflow::sink::Delivery;
+
+    use super::{members, plan};
+
+    /// A job from Kafka to Kafka; `generator` instead of the topic that is read.
+    fn problems(generator: &str, sink: &str, delivery: Delivery) -> Vec<String> {
+        let kafka = "'connector' = 'kafka', 'properties.bootstrap.servers' = 'b:1', 'format' = 'json', 'topic' = 't'";
+        let from = if generator.is_empty() { format!("{kafka}, 'scan.startup.mode' = 'earliest-offset'") } else { generator.to_owned() };
+        let sql = format!(
+            "CREATE TABLE a (n BIGINT) WITH ({from});\n\n  CREATE TABLE b (n BIGINT) WITH ({kafka}{sink});\nINSERT INTO b SELECT n FROM a;"
+        );
+        plan(&sql, delivery).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_plan_that_cannot_keep_the_jobs_promise_is_refused_by_name_and_place() {
+        use Delivery::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+        for delivery in [ExactlyOnce, AtLeastOnce, AtMostOnce] {
+            assert_eq!(problems("", "", delivery), Vec::<String>::new());
+        }
+        let weaker = problems("", ", 'sink.delivery-guarantee' = 'at-least-once'", ExactlyOnce);
+        assert!(
+            weaker.len() == 1 && weaker[0].starts_with("3:3: table b (kafka): ") && weaker[0].contains("promises ExactlyOnce"),
+            "{weaker:?}"
+        );
+        assert_eq!(problems("", ", 'sink.delivery-guarantee' = 'at-least-once'", AtLeastOnce), Vec::<String>::new());
+        let stronger = problems("", ", 'sink.delivery-guarantee' = 'exactly-once'", AtMostOnce);
+        assert!(stronger[0].starts_with("3:3: table b (kafka): ") && stronger[0].contains("promises AtMostOnce"), "{stronger:?}");
+        let repeats = problems("'connector' = 'datagen'", "", AtMostOnce);
+        assert!(
+            repeats.len() == 1 && repeats[0].starts_with("1:1: table a (datagen): ") && repeats[0].contains("AtMostOnce"),
+            "{repeats:?}"
+        );
+    }
 
     #[test]
     fn workers_are_spread_evenly_or_refused() {

@@ -15,6 +15,7 @@ use rheos_e2e::shell::show as run;
 const USAGE: &str = "usage: cargo xtask COMMAND
   bench nexmark [QUERY …] [--scale F]   the Nexmark table of the README (use --release)
   bench recovery [kill|rescale|idle|state …]   recovery, rescale, idle and large-state figures (use --release)
+  bench kafka [throughput|latency …]    Kafka in and out under each promise (use --release)
   bench results                         time from commit to client, for one and many clients (use --release)
   bench operator [PART …]               the operator's figures, on the cluster that e2e would use
   servers                               tests against real servers (S3, Kafka) and the whole year of real data
@@ -93,6 +94,11 @@ fn run_bench(words: &[&str]) -> ExitCode {
     let mut print = |line: String| println!("{line}");
     match words.first() {
         Some(&"nexmark") => runtime.block_on(bench::nexmark::run(&names, scale, &mut print)),
+        Some(&"kafka") => {
+            let broker = kafka(&target_dir().join("servers"));
+            let done = broker.and_then(|libraries| runtime.block_on(bench::kafka::run(&names, &libraries, &mut print)));
+            return report(done);
+        }
         Some(&"results") => runtime.block_on(bench::results::run(&mut print)),
         Some(&"recovery") => runtime.block_on(bench::recovery::run(&names, &mut print)),
         _ => {

@@ -1,24 +1,12 @@
-//! What the tests share: a seeded generator and reference runs.
+//! What the tests share: reference runs and their comparison.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use rheos_e2e::oracle::{Difference, Multiset, compare, part_files, read_folder};
+pub(crate) use rheos_e2e::random::Random;
 use rheos_e2e::shapes::{Settings, Shape};
 use rheos_e2e::worker::Job;
-
-/// splitmix64 (Steele, Lea, Flood 2014): kills at other moments with another seed.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 /// Outputs by table.
 pub(crate) type Outputs = BTreeMap<&'static str, Multiset>;

@@ -20,7 +20,7 @@ pub fn plan(sql: &str, delivery: stream_job::Delivery) -> Result<Planned, Vec<St
     let problems = rheos_connectors::check(&planned.graph, delivery);
     match problems.is_empty() {
         true => Ok(planned),
-        false => Err(texts(problems.iter().map(ToString::to_string).collect())),
+        false => Err(texts(problems.iter().map(|(table, problem)| planned.locate(table, problem)).collect())),
     }
 }
 

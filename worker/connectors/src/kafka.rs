@@ -25,14 +25,16 @@
 //! | `key.format`, `key.fields` | none | sink: columns that make the message's key, `a;b`, and their format |
 //! | `value.fields-include` | `ALL` | sink: `EXCEPT_KEY` leaves the key's columns out of the value |
 //! | `sink.partitioner` | `default` | `default`: by key as Java clients do (murmur2), without one at random; `round-robin`: at random |
-//! | `sink.delivery-guarantee` | the job's | `exactly-once`, `at-least-once`, `none`: weaker than the job's promise, never stronger |
+//! | `sink.delivery-guarantee` | the job's | `exactly-once`, `at-least-once`, `none`: has to say what `spec.delivery` says |
 //! | `sink.transactional-id-prefix` | `rheos` | begins the transactional ids and marker groups; brokers with ACLs must allow it |
+//! | `sink.marker-retention` | `6 d` | how long the brokers remember a marker at least (their `offsets.retention.minutes`, 7 days) |
+//! | `sink.expired-commits` | an error | what a job does that comes back later than that to messages of which nobody knows whether they were sent: `send`, `drop` |
 //!
 //! Messages without a value are passed over. Only committed transactions are read, unless
 //! `'properties.isolation.level' = 'read_uncommitted'`. Metadata columns: `topic`, `partition`, `offset`, `timestamp`,
 //! `key` (`name TYPE METADATA [FROM 'key'] [VIRTUAL]`); a sink can write `timestamp`.
 //!
-//! **Writing.** `ExactlyOnce` is described, with its proof, in `sink`. Otherwise messages go out at once through an
+//! **Writing.** `ExactlyOnce` is described, with its proof, in `commit`. Otherwise messages go out at once through an
 //! idempotent producer, and a checkpoint waits until the brokers have acknowledged all that came before it.
 //!
 //! `upsert-kafka` (written only) keeps the newest row of each key for a compacted topic: the key is the table's `PRIMARY KEY`
@@ -44,6 +46,7 @@
 mod client;
 mod commit;
 mod config;
+mod direct;
 mod fetcher;
 mod frames;
 mod marker;

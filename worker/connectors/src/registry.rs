@@ -60,11 +60,15 @@ pub fn connectors(graph: &DataflowGraph, environment: &Environment) -> Result<Co
 
 /// Everything that is wrong with the tables of `graph`: unknown connectors and options, bad values, columns that a
 /// connector cannot give or take, change-logs into sinks that only append, promises that a sink cannot keep.
-/// Pure: no external system is touched.
-pub fn check(graph: &DataflowGraph, delivery: Delivery) -> Vec<DataflowError> {
-    let mut problems: Problems = graph.nodes.iter().flat_map(|node| check_node(node, delivery)).collect();
-    problems.extend(results::check_tables(graph));
-    problems
+/// Each with the name of its table. Pure: no external system is touched.
+pub fn check(graph: &DataflowGraph, delivery: Delivery) -> Vec<(String, DataflowError)> {
+    let table = |node: &Node| match &node.spec {
+        OperatorSpec::Source(spec) => spec.table.clone(),
+        OperatorSpec::Sink(spec) => spec.table.clone(),
+        _ => String::new(),
+    };
+    let of = |node| check_node(node, delivery).into_iter().map(move |problem| (table(node), problem));
+    graph.nodes.iter().flat_map(of).chain(results::check_tables(graph)).collect()
 }
 
 fn check_node(node: &Node, delivery: Delivery) -> Problems {
@@ -109,13 +113,12 @@ fn check_sink(spec: &SinkSpec, config: &SinkConfig, delivery: Delivery) -> Probl
         refuse_metadata(&mut options, &spec.schema);
     }
     if let SinkConfig::Kafka(config) = config
-        && config.guarantee == Some(Delivery::ExactlyOnce)
-        && delivery != Delivery::ExactlyOnce
+        && let Some(guarantee) = config.guarantee.filter(|guarantee| *guarantee != delivery)
     {
-        options.problem("'sink.delivery-guarantee' = 'exactly-once' in a job whose spec.delivery promises less: set that");
-    }
-    if delivery == Delivery::ExactlyOnce && !config.keeps(delivery) {
-        options.problem("spec.delivery is ExactlyOnce, which this connector cannot keep; use AtLeastOnce");
+        options.problem(format!(
+            "option 'sink.delivery-guarantee' is {guarantee:?} in a job that promises {delivery:?}, and a promise is of all sinks: remove the \
+             option, or set spec.delivery: {guarantee:?}"
+        ));
     }
     options.known_all();
     options.finish().err().unwrap_or_default()
@@ -204,14 +207,6 @@ impl SinkConfig {
             Self::Blackhole(_) | Self::Print(_) | Self::Results(_) => true,
             Self::Filesystem(config) => config.format.carries_changes(),
             Self::Kafka(config) => config.accepts_changelog(),
-        }
-    }
-
-    /// Whether a job with this promise may use the sink. `print` may be used in every job, for debugging: what it
-    /// shows may repeat after a failure.
-    fn keeps(&self, _delivery: Delivery) -> bool {
-        match self {
-            Self::Blackhole(_) | Self::Filesystem(_) | Self::Kafka(_) | Self::Print(_) | Self::Results(_) => true,
         }
     }
 }

@@ -84,8 +84,14 @@ pub trait Sink: Send + Sync {
     fn strongest_delivery(&self) -> Delivery;
 }
 
-/// Writes one subtask's rows. Owned by a worker thread; short blocking writes are its back-pressure.
+/// Writes one subtask's rows. Owned by a worker thread, which must not wait for an external system: a writer that has
+/// too much on its way says so by [`SinkWriter::ready`], and its stage pauses.
 pub trait SinkWriter {
+    /// Whether it can take more, or close an epoch; asked again a little later when it cannot. This is its back-pressure.
+    fn ready(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Rows of the open epoch (with the kind column, last, when the sink node is a change-log).
     fn write(&mut self, batch: &RecordBatch) -> Result<()>;
 

@@ -78,7 +78,7 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// Opens a split. Must not block long.
+    /// Opens a split. Must not block: it is called on a worker's thread.
     fn open(&self, split: &SplitId, start: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>>;
 
     /// A checkpoint is final that holds these offsets of splits that this process reads: a courtesy to whoever watches
@@ -104,7 +104,8 @@ pub trait SplitReader {
     /// The next batch, of about `rows` rows. Must not wait for data; may do short local work.
     fn read(&mut self, rows: usize) -> Result<Read>;
 
-    /// The position behind the last batch returned.
+    /// The position behind the last batch returned. Null while a reader that was opened anew does not know where it
+    /// begins: a checkpoint then holds the split as one that was never opened.
     fn offset(&self) -> serde_json::Value;
 
     /// Records skipped by `'format.on-error' = 'skip'` so far.

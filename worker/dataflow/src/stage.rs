@@ -58,6 +58,8 @@ pub enum Work {
     Busy,
     /// Nothing to do until new input, a tick or a waker.
     Idle,
+    /// A sink can take nothing now: to be called again a little later, and nothing is to be read meanwhile.
+    Blocked,
     /// The open epoch is closed: everything it emits is in the outbox, and its capability can go once that is sent.
     Closed {
         /// The epoch.
@@ -324,6 +326,13 @@ impl StageTask {
 
     /// Does one bounded step: deepest node first, so that what is under way ends before more is begun.
     pub fn work(&mut self) -> Result<Work> {
+        for node in &mut self.nodes {
+            if let Logic::Sink(writer) = &mut node.logic
+                && !writer.ready().map_err(|error| error.at(&node.title))?
+            {
+                return Ok(Work::Blocked);
+            }
+        }
         if let Some(node) = (0..self.nodes.len()).rev().find(|node| self.nodes[*node].resume || !self.nodes[*node].pending.is_empty()) {
             self.step(node)?;
             return Ok(Work::Busy);

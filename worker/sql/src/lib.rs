@@ -58,6 +58,18 @@ impl Default for PlanOptions {
 pub struct Planned {
     /// What the engine runs.
     pub graph: DataflowGraph,
+    /// Where each table is declared: line and column, from 1.
+    pub tables: BTreeMap<String, (u64, u64)>,
+}
+
+impl Planned {
+    /// A problem of a table, behind its place in the text.
+    pub fn locate(&self, table: &str, problem: impl std::fmt::Display) -> String {
+        match self.tables.get(table) {
+            Some((line, column)) => format!("{line}:{column}: {problem}"),
+            None => problem.to_string(),
+        }
+    }
 }
 
 /// Plans a script: `CREATE TABLE`, `CREATE VIEW` and `INSERT INTO` statements, separated by semicolons.
@@ -78,8 +90,12 @@ pub fn plan(sql: &str, options: &PlanOptions) -> Result<Planned, Vec<SqlError>> 
     };
     let mut script = Script::default();
     let mut last = start;
+    let mut tables = BTreeMap::new();
     for chunk in &chunks {
         last = chunk.span;
+        if let Some(name) = statement::declared_name(chunk) {
+            tables.insert(name.to_owned(), (chunk.span.start.line, chunk.span.start.column));
+        }
         let added = match statement::parse(chunk) {
             Ok(Some(statement)) => script.add(statement, options),
             Ok(None) => Ok(()),
@@ -109,7 +125,7 @@ pub fn plan(sql: &str, options: &PlanOptions) -> Result<Planned, Vec<SqlError>> 
         return Err(errors);
     }
     match lower::lower(&script.sinks, options) {
-        Ok(graph) => Ok(Planned { graph }),
+        Ok(graph) => Ok(Planned { graph, tables }),
         Err(faults) => Err(faults.0.into_iter().map(|fault| text.error(fault, last)).collect()),
     }
 }

@@ -35,6 +35,8 @@ use crate::parcel::{Parcel, Router, Unpacker, batch_bytes};
 
 /// How long one call of a stage may run before others have their turn.
 const SLICE: Duration = Duration::from_micros(1_000);
+/// Between two calls of a stage whose sink can take nothing.
+const BLOCKED_LOOK: Duration = Duration::from_millis(2);
 
 /// Pulls everything that has come on one input.
 type Inlet = Box<dyn FnMut(&mut dyn FnMut(&InputCapability<Epoch>, Parcel))>;
@@ -193,6 +195,10 @@ impl Driver {
                     true
                 }
                 Work::Idle => self.is_source && self.read()?,
+                Work::Blocked => {
+                    self.activator.activate_after(BLOCKED_LOOK);
+                    return Ok(());
+                }
             };
             if !more {
                 return Ok(());

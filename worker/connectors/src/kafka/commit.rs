@@ -19,19 +19,21 @@
 //! was lost is repeated with a new producer, which reads the marker; if the marker is below e the transaction was
 //! aborted, and the staged messages are sent again. A transaction that the brokers time out
 //! (`transaction.timeout.ms`) is such an abort: harmless, for nothing lives in it alone.
-//! (4) *Epochs rise within a slot*: an epoch that was given up before its record is staged again by nobody; the next
-//! generation begins behind the last record, and takes over no staged messages of an epoch that it may use itself.
+//! (4) *Epochs rise within a slot*: a slot belongs to one writer of one generation, and a generation's epochs rise. (Not
+//! so within a job: one that goes back to a savepoint gives the same epochs again, for other messages.)
 //!
-//! **Rescale.** A committable carries its slot's name, so whoever commits it (the coordinator, after a restart with
-//! another parallelism, or another job that starts from a savepoint) uses the marker of the slot that staged it.
+//! **Who commits.** A committable carries its slot's name, so whoever commits it (its own process; the coordinator, after
+//! a restart at any parallelism; another job that starts from a savepoint) uses the marker of the slot that staged it.
 //!
-//! **Expiry.** Brokers forget the offsets of a group without members after `offsets.retention.minutes` (7 days). Staged
-//! objects are deleted once their commit is known, so when marker and object are both gone the commit had happened. A
-//! job that dies between a commit and that deletion and is started again after more than those days repeats one
-//! checkpoint's messages: raise the retention where that matters.
+//! **Expiry.** Brokers forget the offsets of a group without members after `offsets.retention.minutes` (7 days), and then
+//! a missing marker proves nothing. Staged objects are deleted when their transaction is committed, before the slot's
+//! next one begins; so only a job that died in between, and stayed away for days, meets an epoch whose fate cannot be
+//! told: the slot's first one that is staged whole. It is known by its age ([`MarkerLife`]), and the job fails by name
+//! until its owner has looked and said what to do.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
@@ -53,92 +55,150 @@ pub(super) struct Payload {
     pub(super) slot: String,
     /// Where the messages go.
     pub(super) topic: String,
+    /// The slot's generation.
+    pub(super) generation: u64,
+    /// When it was staged, ms since 1970.
+    pub(super) time: i64,
     /// Objects with the messages, in order.
     pub(super) staged: Vec<String>,
 }
 
-/// Staged objects by slot and topic, then by epoch.
-type Work = BTreeMap<(String, String), BTreeMap<Epoch, Vec<String>>>;
+/// How long markers are sure to live, and what to do with committables that are older and have none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MarkerLife {
+    pub(crate) at_least: Duration,
+    pub(crate) expired: Option<Expired>,
+}
+
+/// What the job's owner says of committables whose marker may have been forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// They are not in the topic.
+    Send,
+    /// They are in the topic.
+    Drop,
+}
+
+/// Payloads by slot and topic, then by epoch.
+type Work = BTreeMap<(String, String), BTreeMap<Epoch, Vec<Payload>>>;
 
 /// Commits of one sink in this process.
 pub(super) struct Committer {
     client: ClientConfig,
+    life: MarkerLife,
     staged: StagedStore,
     runtime: Handle,
-    /// Slots that are open, between commits. A slot that failed is opened anew.
+    /// Slots of this generation that are open, between commits. A slot that failed is opened anew.
     slots: Mutex<BTreeMap<(String, String), Slot>>,
 }
 
+/// Wall time, ms since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 impl Committer {
-    pub(super) fn new(client: ClientConfig, staged: StagedStore, runtime: Handle) -> Arc<Self> {
-        Arc::new(Self { client, staged, runtime, slots: Mutex::default() })
+    pub(super) fn new(client: ClientConfig, life: MarkerLife, staged: StagedStore, runtime: Handle) -> Arc<Self> {
+        Arc::new(Self { client, life, staged, runtime, slots: Mutex::default() })
     }
 
     /// Commits what is not committed yet. For a thread that may wait.
-    pub(super) fn commit(&self, committables: Vec<Committable>) -> Result<()> {
+    pub(super) fn commit(&self, generation: u64, committables: Vec<Committable>) -> Result<()> {
         let mut work = Work::new();
         for committable in committables {
             let payload: Payload = serde_json::from_value(committable.payload).map_err(|error| {
                 DataflowError::new("kafka", ErrorKind::State, format!("a committable of {} cannot be read: {error}", committable.sink))
             })?;
-            work.entry((payload.slot, payload.topic)).or_default().entry(committable.epoch).or_default().extend(payload.staged);
+            let id = (payload.slot.clone(), payload.topic.clone());
+            work.entry(id).or_default().entry(committable.epoch).or_default().push(payload);
         }
-        work.into_iter().try_for_each(|(slot, epochs)| self.commit_slot(slot, &epochs))
+        work.into_iter().try_for_each(|(id, epochs)| {
+            let again = epochs.values().flatten().any(|payload| payload.generation == generation);
+            let slot = self.commit_slot(&id, &epochs)?;
+            // One of an earlier generation has nothing more to commit.
+            if again {
+                self.slots().insert(id, slot);
+            }
+            Ok(())
+        })
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn commit_slot(&self, id: (String, String), epochs: &BTreeMap<Epoch, Vec<String>>) -> Result<()> {
-        let known = self.slots().remove(&id);
+    fn commit_slot(&self, id: &(String, String), epochs: &BTreeMap<Epoch, Vec<Payload>>) -> Result<Slot> {
+        let known = self.slots().remove(id);
         let mut slot = match known {
             Some(slot) => slot,
             None => Slot::open(&id.0, &id.1, &self.client)?,
         };
-        for (epoch, places) in epochs {
+        let mut first = true;
+        for (epoch, payloads) in epochs {
             failpoint::pass("kafka.commit");
-            if slot.marker().is_none_or(|marker| marker < *epoch) {
-                self.transact(&mut slot, &id.0, *epoch, places)?;
+            if slot.marker().is_none_or(|marker| marker < *epoch) && self.must_send(&slot, &id.0, *epoch, payloads, &mut first)? {
+                self.transact(&mut slot, &id.0, *epoch, payloads)?;
             }
             failpoint::pass("kafka.committed");
-            for place in places {
-                if let Err(error) = self.runtime.block_on(self.staged.delete(place)) {
-                    tracing::warn!(%error, place, "committed messages could not be removed from the staged output; the next generation tries again");
-                }
+            for place in payloads.iter().flat_map(|payload| &payload.staged) {
+                self.runtime.block_on(self.staged.delete(place))?;
             }
         }
         failpoint::pass("kafka.cleaned");
-        self.slots().insert(id, slot);
-        Ok(())
+        Ok(slot)
     }
 
-    fn transact(&self, slot: &mut Slot, name: &str, epoch: Epoch, places: &[String]) -> Result<()> {
-        let mut begun = false;
-        for place in places {
-            let Some(bytes) = self.runtime.block_on(self.staged.get(place))? else {
-                if slot.marker().is_none() && !begun {
-                    tracing::warn!(
-                        slot = name,
-                        epoch,
-                        "the brokers have forgotten the marker (offsets.retention.minutes), and the staged messages are gone: they were committed"
-                    );
-                    return Ok(());
-                }
-                let message =
-                    format!("{place}: staged messages of epoch {epoch} are gone, and the marker '{name}' says that they were not written");
-                return Err(DataflowError::new("kafka", ErrorKind::State, message));
-            };
+    /// Whether what the marker does not tell of was not sent: it was not, unless the marker may have been forgotten. `first`
+    /// is whether no epoch of the slot was in doubt before.
+    fn must_send(&self, slot: &Slot, name: &str, epoch: Epoch, payloads: &[Payload], first: &mut bool) -> Result<bool> {
+        let now = now_ms();
+        let staged = payloads.iter().map(|payload| payload.time).min().unwrap_or(now);
+        let age = Duration::from_millis(now.saturating_sub(staged).max(0).unsigned_abs());
+        if slot.marker().is_some() || age < self.life.at_least {
+            return Ok(true);
+        }
+        for place in payloads.iter().flat_map(|payload| &payload.staged) {
+            if self.runtime.block_on(self.staged.get(place))?.is_none() {
+                return Ok(false);
+            }
+        }
+        if !std::mem::take(first) {
+            return Ok(true);
+        }
+        match self.life.expired {
+            Some(Expired::Send) => Ok(true),
+            Some(Expired::Drop) => Ok(false),
+            None => {
+                let objects: usize = payloads.iter().map(|payload| payload.staged.len()).sum();
+                let message = format!(
+                    "messages of epoch {epoch} were staged {} hours ago ({objects} objects), and the brokers have no marker '{name}': they were not \
+                     sent, or they were and the marker is forgotten (offsets.retention.minutes). Look whether {} has messages of {}; then set \
+                     'sink.expired-commits' = 'send' or 'drop' and start the job again",
+                    age.as_secs() / 3600,
+                    payloads.first().map_or("", |payload| &payload.topic),
+                    chrono::DateTime::from_timestamp_millis(staged).map(|time| time.to_rfc3339()).unwrap_or_default(),
+                );
+                Err(DataflowError::new("kafka", ErrorKind::State, message))
+            }
+        }
+    }
+
+    fn transact(&self, slot: &mut Slot, name: &str, epoch: Epoch, payloads: &[Payload]) -> Result<()> {
+        slot.begin()?;
+        for place in payloads.iter().flat_map(|payload| &payload.staged) {
+            let bytes = self.runtime.block_on(self.staged.get(place))?.ok_or_else(|| {
+                let message = format!(
+                    "{place}: messages of epoch {epoch} that are still to be sent (marker '{name}') are gone from the checkpoint storage"
+                );
+                DataflowError::new("kafka", ErrorKind::State, message)
+            })?;
             let frames =
                 frames::read(&bytes).map_err(|error| DataflowError::new("kafka", error.kind, format!("{place}: {}", error.message)))?;
-            if !begun {
-                slot.begin()?;
-                begun = true;
-            }
             for frame in frames {
                 slot.send(frame)?;
             }
         }
-        if begun { slot.commit(epoch) } else { Ok(()) }
+        slot.commit(epoch)
     }
 }

@@ -10,11 +10,14 @@ use regex::Regex;
 use rheos_dataflow::graph::{METADATA_KEY, SinkSpec, SourceSpec};
 use rheos_dataflow::sink::Delivery;
 
+use super::commit::{Expired, MarkerLife};
 use crate::format::message::MessageFormat;
 use crate::options::{Options, Problems};
 
 /// New partitions are looked for this often, unless told.
 const DEFAULT_DISCOVERY: Duration = Duration::from_secs(5 * 60);
+/// How long the brokers remember a marker at least, unless told: their default is 7 days.
+const DEFAULT_MARKER_LIFE: Duration = Duration::from_secs(6 * 24 * 3600);
 /// Options of Flink's Java client that nothing here needs.
 const JAVA_ONLY: [&str; 6] =
     ["key.deserializer", "value.deserializer", "key.serializer", "value.serializer", "sasl.jaas.config", "auto.offset.reset"];
@@ -198,6 +201,7 @@ pub struct SinkConfig {
     /// What `sink.delivery-guarantee` says.
     pub(crate) guarantee: Option<Delivery>,
     pub(crate) prefix: String,
+    pub(crate) life: MarkerLife,
 }
 
 impl SinkConfig {
@@ -214,6 +218,9 @@ impl SinkConfig {
             options.bad_value("topic", "one topic for a table that is written");
         }
         let mut properties = Properties::parse(&mut options);
+        if properties.0.contains_key("transactional.id") {
+            options.problem("option 'properties.transactional.id': each writer has one of its own; what they begin with is 'sink.transactional-id-prefix'");
+        }
         let partitioners = [("default", "murmur2_random"), ("round-robin", "random")];
         let partitioner = options.choice("sink.partitioner", &partitioners, "murmur2_random");
         properties.0.entry("partitioner".to_owned()).or_insert_with(|| partitioner.to_owned());
@@ -247,6 +254,10 @@ impl SinkConfig {
         ];
         let guarantee = options.choice("sink.delivery-guarantee", &guarantees, None);
         let prefix = options.text("sink.transactional-id-prefix").unwrap_or("rheos").to_owned();
+        let life = MarkerLife {
+            at_least: options.duration("sink.marker-retention").unwrap_or(DEFAULT_MARKER_LIFE),
+            expired: options.choice("sink.expired-commits", &[("send", Some(Expired::Send)), ("drop", Some(Expired::Drop))], None),
+        };
         if upsert && format.as_ref().is_some_and(MessageFormat::carries_changes) {
             options.bad_value("value.format", "'json', 'csv' or 'raw': the key and a missing value tell what changed");
         }
@@ -256,7 +267,7 @@ impl SinkConfig {
         let format = format.ok_or_else(Problems::new)?;
         let kind = (spec.changelog && upsert).then(|| spec.schema.fields().len());
         let value = if spec.changelog && !upsert { [value, vec![spec.schema.fields().len()]].concat() } else { value };
-        Ok(Self { topic, properties, format, key: key.flatten(), value, upsert, kind, timestamp, guarantee, prefix })
+        Ok(Self { topic, properties, format, key: key.flatten(), value, upsert, kind, timestamp, guarantee, prefix, life })
     }
 }
 

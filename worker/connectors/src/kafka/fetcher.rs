@@ -1,13 +1,14 @@
 //! [io] Takes messages of one topic from the client and lays them ready by partition.
 //!
-//! A thread of its own polls the client, so that a worker's thread only ever takes what is there. It copies each
+//! A thread of its own asks the brokers where to begin and polls the client, so that a worker's thread only ever takes
+//! what is there. It copies each
 //! message's value behind the last one of its partition; full batches change hands without another copy. When a reader
 //! does not keep up the thread waits, the client's own queues fill up, and the client stops asking the brokers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -16,9 +17,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::source::Waker;
 
-use super::client::{self, Context, failed};
-use super::start;
-use crate::format::message::{MessageFormat, Messages};
+use super::client::{self, Context, TIMEOUT, failed};
+use super::config::{Column, Metadata, SourceConfig};
+use super::start::{self, Begin, Position};
+use crate::format::message::Messages;
 
 /// Messages and bytes of a batch, at most (one message may be larger).
 const BATCH_MESSAGES: usize = 8_192;
@@ -44,13 +46,24 @@ pub(super) struct Batch {
 
 /// What a partition has to give.
 pub(super) enum Taken {
+    /// Where it begins; once, before all others.
+    Begin(Position),
     Batch(Batch),
     Nothing,
     /// The end of a bounded table, and its offset.
     End(i64),
 }
 
+/// A partition whose beginning is not known yet.
+struct Wanted {
+    partition: i32,
+    begin: Begin,
+    waker: Waker,
+    since: Instant,
+}
+
 struct Ready {
+    begun: Option<Position>,
     batches: VecDeque<Batch>,
     bytes: usize,
     stop: Option<i64>,
@@ -63,6 +76,7 @@ struct Ready {
 
 #[derive(Default)]
 struct State {
+    wanted: Vec<Wanted>,
     partitions: BTreeMap<i32, Ready>,
     failed: Option<(ErrorKind, String)>,
 }
@@ -70,8 +84,8 @@ struct State {
 /// See the module's documentation.
 pub(super) struct Fetcher {
     topic: String,
-    pub(super) consumer: BaseConsumer<Context>,
-    format: MessageFormat,
+    consumer: BaseConsumer<Context>,
+    config: Arc<SourceConfig>,
     keys: bool,
     state: Mutex<State>,
     /// A reader has taken something.
@@ -99,11 +113,12 @@ impl std::ops::Deref for Handle {
 
 impl Fetcher {
     /// Begins to fetch for a topic; no partition yet.
-    pub(super) fn start(topic: &str, consumer: BaseConsumer<Context>, format: &MessageFormat, keys: bool) -> Handle {
+    pub(super) fn start(topic: &str, consumer: BaseConsumer<Context>, config: &Arc<SourceConfig>) -> Handle {
+        let keys = config.columns.contains(&Column::Metadata(Metadata::Key));
         let fetcher = Arc::new(Self {
             topic: topic.to_owned(),
             consumer,
-            format: format.clone(),
+            config: Arc::clone(config),
             keys,
             state: Mutex::default(),
             room: Condvar::new(),
@@ -114,25 +129,23 @@ impl Fetcher {
         Handle(fetcher)
     }
 
-    /// Fetches a partition as well, from `next` on; it reached to `high` just now.
-    pub(super) fn assign(&self, partition: i32, position: &start::Position, high: i64, waker: Waker) -> Result<()> {
-        let (next, stop) = (position.next, position.stop);
-        let ended = stop.is_some_and(|stop| next >= stop);
-        let ready = Ready { batches: VecDeque::new(), bytes: 0, stop, high, next, ended, waker };
-        self.lock().partitions.insert(partition, ready);
-        if ended {
-            return Ok(());
-        }
-        let mut list = TopicPartitionList::new();
-        let added = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));
-        added.and_then(|()| self.consumer.incremental_assign(&list)).map_err(|error| failed("assigning a partition", &error))
+    /// Fetches a partition as well.
+    pub(super) fn want(&self, partition: i32, begin: Begin, waker: Waker) {
+        self.lock().wanted.push(Wanted { partition, begin, waker, since: Instant::now() });
     }
 
     /// What is ready.
     pub(super) fn take(&self, partition: i32) -> Result<Taken> {
         let mut state = self.lock();
-        let State { partitions, failed } = &mut *state;
-        let Some(ready) = partitions.get_mut(&partition) else { return Ok(Taken::Nothing) };
+        let State { partitions, failed, .. } = &mut *state;
+        let failed = || match &failed {
+            Some((kind, message)) => Err(DataflowError::new("kafka", *kind, message)),
+            None => Ok(Taken::Nothing),
+        };
+        let Some(ready) = partitions.get_mut(&partition) else { return failed() };
+        if let Some(begun) = ready.begun.take() {
+            return Ok(Taken::Begin(begun));
+        }
         if let Some(batch) = ready.batches.pop_front() {
             ready.bytes -= batch.values.size();
             self.room.notify_one();
@@ -141,10 +154,7 @@ impl Fetcher {
         if ready.ended {
             return Ok(Taken::End(ready.next));
         }
-        match failed {
-            Some((kind, message)) => Err(DataflowError::new("kafka", *kind, &*message)),
-            None => Ok(Taken::Nothing),
-        }
+        failed()
     }
 
     /// Tells the group how far the job has come.
@@ -171,6 +181,7 @@ impl Fetcher {
     fn run(&self) {
         let mut filling: BTreeMap<i32, Batch> = BTreeMap::new();
         while !self.over() {
+            self.begin_wanted();
             let (mut count, mut bytes) = (0, 0);
             let mut wait = LOOK;
             while count < BATCH_MESSAGES && bytes < BATCH_BYTES {
@@ -193,9 +204,50 @@ impl Fetcher {
         }
     }
 
+    /// Asks where new partitions begin, and fetches them from there. One that this client or the brokers do not know of
+    /// yet is asked for again, for a while.
+    fn begin_wanted(&self) {
+        let mut unanswered = Vec::new();
+        loop {
+            let Some(Wanted { partition, begin, waker, since }) = self.lock().wanted.pop() else { break };
+            match self.begin(partition, &begin, &waker) {
+                Ok(()) => {}
+                Err(error) if error.kind == ErrorKind::Transient && since.elapsed() < TIMEOUT => {
+                    tracing::debug!(%error, topic = self.topic, partition, "where to begin is not known yet, trying again");
+                    unanswered.push(Wanted { partition, begin, waker, since });
+                }
+                Err(error) => {
+                    self.lock().failed = Some((error.kind, error.message));
+                    waker();
+                }
+            }
+        }
+        self.lock().wanted.append(&mut unanswered);
+    }
+
+    fn begin(&self, partition: i32, begin: &Begin, waker: &Waker) -> Result<()> {
+        // The client knows the partitions of its last look, and a new one is none of them.
+        let look = self.consumer.fetch_metadata(Some(&self.topic), TIMEOUT);
+        look.map_err(|error| failed(&format!("asking for the partitions of {}", self.topic), &error))?;
+        let (position, high) = start::position(&self.consumer, &self.config, &self.topic, partition, begin)?;
+        let (next, stop) = (position.next, position.stop);
+        let ended = stop.is_some_and(|stop| next >= stop);
+        let waker = Waker::clone(waker);
+        let ready =
+            Ready { begun: Some(position), batches: VecDeque::new(), bytes: 0, stop, high, next, ended, waker: Waker::clone(&waker) };
+        self.lock().partitions.insert(partition, ready);
+        if !ended {
+            let mut list = TopicPartitionList::new();
+            let added = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));
+            added.and_then(|()| self.consumer.incremental_assign(&list)).map_err(|error| failed("assigning a partition", &error))?;
+        }
+        waker();
+        Ok(())
+    }
+
     fn append(&self, filling: &mut BTreeMap<i32, Batch>, message: &BorrowedMessage<'_>) {
         let batch = filling.entry(message.partition()).or_insert_with(|| Batch {
-            values: Messages::new(&self.format),
+            values: Messages::new(&self.config.format),
             offsets: Vec::new(),
             timestamps: Vec::new(),
             keys: Vec::new(),
@@ -227,22 +279,43 @@ impl Fetcher {
         }
     }
 
-    /// All that a partition has was delivered.
+    /// All that a partition had at some time was delivered. Ends a bounded one when it had all of the table then.
+    ///
+    /// This may be news of long ago, so an end counts only when it was met after the partition was seen to hold the whole
+    /// table: then the partition is assigned anew, which drops what waits in the client, older ends among it. (Behind the
+    /// last message there may be marks of transactions, so that the last offset alone tells nothing.)
     fn reached_end(&self, partition: i32) {
-        let wanted = self.lock().partitions.get(&partition).and_then(|ready| Some((ready.stop?, ready.high)));
-        let Some((stop, high)) = wanted else { return };
-        // What was seen before this end was delivered with it; what is seen now may come before the next one.
-        let now = if high < stop { start::bounds(&self.consumer, &self.topic, partition).map_or(high, |bounds| bounds.high) } else { high };
-        let mut state = self.lock();
-        let Some(ready) = state.partitions.get_mut(&partition) else { return };
-        ready.high = now;
-        if high >= stop && !ready.ended {
-            ready.ended = true;
-            ready.next = ready.next.max(stop);
-            let waker = Waker::clone(&ready.waker);
-            drop(state);
-            waker();
+        let wanted = self.lock().partitions.get(&partition).and_then(|ready| Some((ready.stop?, ready.high, ready.next)));
+        let Some((stop, high, next)) = wanted else { return };
+        if high < stop {
+            let now = match start::bounds(&self.consumer, &self.topic, partition) {
+                Ok(bounds) if bounds.high < stop => return,
+                Ok(bounds) => bounds.high,
+                // Assigned anew it meets its end, and asks, once more.
+                Err(_) => high,
+            };
+            if let Err(error) = self.assign_again(partition, next) {
+                return self.error(&error);
+            }
+            if let Some(ready) = self.lock().partitions.get_mut(&partition) {
+                ready.high = now;
+            }
+            return;
         }
+        let mut state = self.lock();
+        let Some(ready) = state.partitions.get_mut(&partition).filter(|ready| !ready.ended) else { return };
+        ready.ended = true;
+        ready.next = ready.next.max(stop);
+        let waker = Waker::clone(&ready.waker);
+        drop(state);
+        waker();
+    }
+
+    fn assign_again(&self, partition: i32, next: i64) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(next))?;
+        self.consumer.incremental_unassign(&list)?;
+        self.consumer.incremental_assign(&list)
     }
 
     /// The client tries again by itself, except where that is hopeless.

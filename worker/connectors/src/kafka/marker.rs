@@ -1,9 +1,9 @@
 //! [io] A transactional producer of one slot, and the marker that says how far the slot has come.
 //!
-//! A slot is (job, sink, subtask that staged). Its name is its transactional id and also the name of a consumer group
-//! that has no members; the group's committed offset of partition 0 of the sink's topic is the marker: the epoch of the
-//! slot's last transaction. It moves within the transactions ([`Slot::transact`]), so it is there exactly when the
-//! messages are.
+//! A slot is one writer of a sink: (job, sink, subtask, generation) and a random number. Its name is its transactional
+//! id and also the name of a consumer group that has no members; the group's committed offset of partition 0 of the sink's
+//! topic is the marker: the epoch of the slot's last transaction. It moves within the transactions ([`Slot::commit`]), so
+//! it is there exactly when the messages are.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::time::Epoch;
@@ -66,6 +67,8 @@ impl Slot {
         let consumer: BaseConsumer<Context> =
             config.create_with_context(Context).map_err(|error| failed("making a consumer of the marker", &error))?;
         let found = consumer.committed_offsets(place(topic, Offset::Invalid)?, TIMEOUT);
+        // An answer that is an error must not look like a missing marker.
+        let found = found.and_then(|found| found.elements().iter().try_for_each(|element| element.error()).map(|()| found));
         let found = found.map_err(|error| failed(&format!("reading the marker '{name}'"), &error))?;
         let marker = match found.elements().first().map(|element| element.offset()) {
             Some(Offset::Offset(epoch)) => Some(epoch.unsigned_abs()),
@@ -107,14 +110,18 @@ impl Slot {
 
     /// Moves the marker and commits. After an error nothing is known: only [`Slot::open`] can tell what happened.
     pub(super) fn commit(&mut self, epoch: Epoch) -> Result<()> {
+        self.producer.flush(Timeout::Never).map_err(|error| failed("sending the messages of a transaction", &error))?;
         failpoint::pass("kafka.sent");
         let marker = place(&self.topic, Offset::Offset(epoch as i64))?;
         let sent = self.producer.send_offsets_to_transaction(&marker, &self.group, TIMEOUT);
         sent.map_err(|error| failed("writing the marker", &error))?;
         failpoint::pass("kafka.marked");
-        self.producer.commit_transaction(TIMEOUT * 2).map_err(|error| match client::code(&error) {
+        // Until the transaction's own end: the brokers limit its life.
+        self.producer.commit_transaction(Timeout::Never).map_err(|error| match client::code(&error) {
             Some(Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced) => {
-                let message = "another process of this job has taken over the transactional id; whether it or this one is newer shows at the next start";
+                let message = "the brokers do not accept the transaction any more: another process of this job has taken over its id, or it lasted \
+                               longer than 'properties.transaction.timeout.ms' (raise it, or let checkpoints be smaller). Its messages are staged and \
+                               are sent again";
                 DataflowError::new("kafka", ErrorKind::Transient, message)
             }
             _ => failed("committing a transaction", &error),

@@ -12,7 +12,7 @@ use rheos_dataflow::source::{Read, SplitReader};
 
 use super::config::{Column, Metadata, SourceConfig};
 use super::fetcher::{Batch, Handle, Taken};
-use super::start::Position;
+use super::start::{Begin, Position};
 use crate::format::OnError;
 use crate::format::message::{MessageDecoder, Rows};
 
@@ -24,18 +24,19 @@ pub(super) struct Reader {
     decoder: MessageDecoder,
     /// What was taken, and how many of its messages were given.
     current: Option<(Batch, usize)>,
-    position: Position,
+    /// `None` while the brokers have not told where to begin.
+    position: Option<Position>,
 }
 
 impl Reader {
-    pub(super) fn new(config: Arc<SourceConfig>, fetcher: Arc<Handle>, topic: &str, partition: i32, position: Position) -> Self {
+    pub(super) fn new(config: Arc<SourceConfig>, fetcher: Arc<Handle>, topic: &str, partition: i32, begin: &Begin) -> Self {
         let decoder = MessageDecoder::new(&config.format, &config.declared, &config.wanted);
-        Self { config, fetcher, topic: topic.to_owned(), partition, decoder, current: None, position }
+        Self { config, fetcher, topic: topic.to_owned(), partition, decoder, current: None, position: begin.known() }
     }
 
     /// The next messages of the current batch as rows.
     fn decode(&mut self, rows: usize) -> Result<Option<RecordBatch>> {
-        let Some((batch, from)) = &mut self.current else { return Ok(None) };
+        let (Some((batch, from)), Some(position)) = (&mut self.current, &mut self.position) else { return Ok(None) };
         let range = *from..batch.values.len().min(*from + rows.max(1));
         let decoded = self.decoder.decode(&batch.values, range.clone()).map_err(|error| {
             let at = batch.offsets.get(range.start).copied().unwrap_or(batch.next);
@@ -51,12 +52,12 @@ impl Reader {
             );
             return Err(DataflowError::new("kafka", ErrorKind::Data, message));
         }
-        self.position.skipped += (range.len() - decoded.batch.num_rows()) as u64;
+        position.skipped += (range.len() - decoded.batch.num_rows()) as u64;
         let columns = columns(&self.config, &self.topic, self.partition, batch, range.clone(), decoded)?;
         *from = range.end;
-        self.position.next = batch.offsets.get(range.end).copied().unwrap_or(batch.next);
+        position.next = batch.offsets.get(range.end).copied().unwrap_or(batch.next);
         if range.end >= batch.values.len() {
-            self.position.next = batch.next;
+            position.next = batch.next;
             self.current = None;
         }
         Ok(Some(columns))
@@ -68,10 +69,16 @@ impl SplitReader for Reader {
         loop {
             if self.current.is_none() {
                 match self.fetcher.take(self.partition)? {
+                    Taken::Begin(position) => {
+                        self.position = Some(position);
+                        continue;
+                    }
                     Taken::Batch(batch) => self.current = Some((batch, 0)),
                     Taken::Nothing => return Ok(Read::Pending),
                     Taken::End(next) => {
-                        self.position.next = next;
+                        if let Some(position) = &mut self.position {
+                            position.next = next;
+                        }
                         return Ok(Read::End);
                     }
                 }
@@ -87,7 +94,7 @@ impl SplitReader for Reader {
     }
 
     fn skipped(&self) -> u64 {
-        self.position.skipped
+        self.position.as_ref().map_or(0, |position| position.skipped)
     }
 }
 

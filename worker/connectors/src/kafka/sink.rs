@@ -4,28 +4,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use arrow::array::{Array, RecordBatch, cast::AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType, UInt8Type};
-use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
-use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::ClientConfig;
 use rheos_dataflow::changelog::RowKind;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::graph::OperatorId;
 use rheos_dataflow::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::time::Epoch;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::client::{self, failed};
-use super::commit::{Committer, Payload};
+use super::client;
+use super::commit::{Committer, Payload, now_ms};
 use super::config::SinkConfig;
+use super::direct::{self, DirectOutput, Producer};
 use super::frames::{Frame, Frames};
 use crate::environment::Environment;
 use crate::format::message::Messages;
@@ -33,12 +28,11 @@ use crate::staged::{MAX_BYTES, StagedStore};
 
 /// Messages of this size make an object, bytes; well below what one object may have.
 const OBJECT_BYTES: usize = 8 * 1024 * 1024;
-/// Objects of a writer on their way; then the writer waits.
+/// Objects of a writer on their way; then the writer takes no more rows.
 const UPLOADS: usize = 4;
-/// Between two looks at a full queue of the client.
-const FULL: Duration = Duration::from_millis(2);
-/// A message waits at most so long for room in the client's queue: brokers that are away so long fail the job.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the brokers let a transaction last, unless told. They allow 15 minutes at most by default; readers of committed
+/// messages wait so long behind the transaction of a job that died and does not come back.
+const TRANSACTION_MS: &str = "300000";
 
 /// See [`crate::kafka`].
 pub struct KafkaSink {
@@ -48,11 +42,9 @@ pub struct KafkaSink {
     staged: Option<StagedStore>,
     committer: Option<Arc<Committer>>,
     /// Made for the first writer that sends at once.
-    producer: Mutex<Option<Arc<Direct>>>,
+    producer: Mutex<Option<Arc<Producer>>>,
     runtime: Handle,
 }
-
-type Direct = ThreadedProducer<Acknowledging>;
 
 impl KafkaSink {
     /// The sink of the node `sink`; nothing is connected yet.
@@ -62,34 +54,33 @@ impl KafkaSink {
     pub fn new(config: SinkConfig, sink: &OperatorId, environment: &Environment) -> Result<Self> {
         let client = client::config(&config.properties, &environment.secrets)?;
         let staged = environment.staged.clone();
-        let committer = staged.clone().map(|staged| Committer::new(client.clone(), staged, environment.runtime.clone()));
         let runtime = environment.runtime.clone();
+        let mut transactional = client.clone();
+        if transactional.get("transaction.timeout.ms").is_none() {
+            transactional.set("transaction.timeout.ms", TRANSACTION_MS);
+        }
+        let committer = staged.clone().map(|staged| Committer::new(transactional, config.life, staged, runtime.clone()));
         Ok(Self { config: Arc::new(config), sink: sink.clone(), client, staged, committer, producer: Mutex::default(), runtime })
     }
 
-    fn direct(&self) -> Result<Arc<Direct>> {
+    fn direct(&self) -> Result<DirectOutput> {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(producer) = producer.as_ref() {
-            return Ok(Arc::clone(producer));
-        }
-        let mut config = self.client.clone();
-        if config.get("enable.idempotence").is_none() {
-            config.set("enable.idempotence", "true");
-        }
-        let made: Direct = config.create_with_context(Acknowledging).map_err(|error| failed("making a producer", &error))?;
-        Ok(Arc::clone(producer.insert(Arc::new(made))))
+        let made = match producer.take() {
+            Some(made) => made,
+            None => direct::producer(&self.client)?,
+        };
+        Ok(DirectOutput::new(Arc::clone(producer.insert(made))))
     }
 }
 
 impl Sink for KafkaSink {
     fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
-        let delivery = self.config.guarantee.unwrap_or(context.delivery);
-        let output = if delivery == Delivery::ExactlyOnce {
+        let output = if context.delivery == Delivery::ExactlyOnce {
             let staged = self.staged.clone();
             let staged = staged.ok_or_else(|| DataflowError::new("kafka", ErrorKind::Bug, "no room for staged output was given"))?;
             Output::Staged(Box::new(StagedOutput::new(&self.config, &self.sink, context, staged, self.runtime.clone())))
         } else {
-            Output::Direct { producer: self.direct()?, acks: Arc::default() }
+            Output::Direct(self.direct()?)
         };
         Ok(Box::new(Writer {
             keys: self.config.key.as_ref().map(|(format, _)| Messages::new(format)),
@@ -103,13 +94,13 @@ impl Sink for KafkaSink {
     fn commit(&self, permit: &CommitPermit, committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
         let bug = |message: String| DataflowError::new("kafka", ErrorKind::Bug, message);
         let later = committables.iter().find(|committable| committable.epoch > permit.epoch()).map(|committable| committable.epoch);
-        let (epoch, committer) = (permit.epoch(), self.committer.clone());
+        let (epoch, generation, committer) = (permit.epoch(), permit.generation(), self.committer.clone());
         Box::pin(async move {
             if let Some(later) = later {
                 return Err(bug(format!("asked to commit epoch {later} with a permit for {epoch}")));
             }
             let committer = committer.ok_or_else(|| bug("no room for staged output was given".to_owned()))?;
-            tokio::task::spawn_blocking(move || committer.commit(committables)).await.map_err(|error| bug(error.to_string()))?
+            tokio::task::spawn_blocking(move || committer.commit(generation, committables)).await.map_err(|error| bug(error.to_string()))?
         })
     }
 
@@ -132,14 +123,17 @@ struct Writer {
 
 enum Output {
     Staged(Box<StagedOutput>),
-    Direct {
-        producer: Arc<Direct>,
-        /// Of the messages since the last checkpoint.
-        acks: Arc<Acks>,
-    },
+    Direct(DirectOutput),
 }
 
 impl SinkWriter for Writer {
+    fn ready(&mut self) -> Result<bool> {
+        match &mut self.output {
+            Output::Staged(output) => output.ready(),
+            Output::Direct(output) => output.ready(&self.config.topic),
+        }
+    }
+
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.config.format.encode(&batch.project(&self.config.value)?, &mut self.values)?;
         if let (Some(keys), Some((format, columns))) = (&mut self.keys, &self.config.key) {
@@ -152,21 +146,16 @@ impl SinkWriter for Writer {
         let times = times.transpose()?;
         let times = times.as_ref().map(|times| times.as_primitive::<TimestampMillisecondType>());
         let kinds = self.config.kind.map(|column| batch.column(column).as_primitive::<UInt8Type>());
-        for row in 0..batch.num_rows() {
+        let newest = kinds.and(self.keys.as_ref()).map(|keys| newest_of_each(keys, batch.num_rows()));
+        for row in (0..batch.num_rows()).filter(|row| newest.as_ref().is_none_or(|newest| newest[*row])) {
             let kind = kinds.and_then(|kinds| RowKind::from_u8(kinds.value(row)));
-            // The new version replaces it by its key.
-            if kind == Some(RowKind::UpdateBefore) {
-                continue;
-            }
+            // A row that is replaced goes by itself when what replaces it has another key, or was left out on the way.
+            let gone = matches!(kind, Some(RowKind::UpdateBefore | RowKind::Delete));
             let time = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
-            let frame = Frame {
-                key: self.keys.as_ref().map(|keys| keys.get(row)),
-                value: (kind != Some(RowKind::Delete)).then(|| self.values.get(row)),
-                time,
-            };
+            let frame = Frame { key: self.keys.as_ref().map(|keys| keys.get(row)), value: (!gone).then(|| self.values.get(row)), time };
             match &mut self.output {
                 Output::Staged(output) => output.push(frame)?,
-                Output::Direct { producer, acks } => send(producer, acks, &self.config.topic, frame)?,
+                Output::Direct(output) => output.push(&self.config.topic, frame)?,
             }
         }
         self.messages += batch.num_rows() as u64;
@@ -176,10 +165,7 @@ impl SinkWriter for Writer {
     fn prepare(&mut self, _epoch: Epoch) -> Result<Prepared> {
         match &mut self.output {
             Output::Staged(output) => output.prepare(),
-            Output::Direct { acks, .. } => {
-                let acks = std::mem::take(acks);
-                Ok(Box::pin(async move { acks.all().await.map(|()| Vec::new()) }))
-            }
+            Output::Direct(output) => Ok(output.prepare()),
         }
     }
 
@@ -188,9 +174,18 @@ impl SinkWriter for Writer {
     }
 }
 
+/// Which rows are the last ones of their keys: the changes before them are nobody's result.
+fn newest_of_each(keys: &Messages, rows: usize) -> Vec<bool> {
+    let mut newest = vec![false; rows];
+    let last: BTreeMap<&[u8], usize> = (0..rows).map(|row| (keys.get(row), row)).collect();
+    last.into_values().for_each(|row| newest[row] = true);
+    newest
+}
+
 /// Messages of one writer on their way to be objects.
 struct StagedOutput {
     topic: String,
+    /// See [`super::marker`].
     slot: String,
     /// Begins the names of this writer's objects; new for each writer, so a name never means two contents.
     stem: String,
@@ -215,7 +210,7 @@ impl StagedOutput {
         let (generation, subtask) = (context.generation, context.subtask.index);
         Self {
             topic: config.topic.clone(),
-            slot: format!("{}-{}-{plain}-{subtask}", config.prefix, context.job_uid),
+            slot: format!("{}-{}-{plain}-{subtask}-g{generation}-{nonce:08x}", config.prefix, context.job_uid),
             stem: format!("{plain}.g{generation}.{subtask}-{nonce:08x}"),
             generation,
             family: format!("{plain}.g"),
@@ -237,41 +232,44 @@ impl StagedOutput {
         }
         self.frames.push(frame);
         if self.frames.size() >= OBJECT_BYTES {
-            self.upload()?;
+            self.upload();
         }
         Ok(())
     }
 
-    /// Sends off what there is; waits while too much is on its way.
-    fn upload(&mut self) -> Result<()> {
-        let Some(bytes) = self.frames.take() else { return Ok(()) };
-        while self.uploads.len() >= UPLOADS {
-            let Some(oldest) = self.uploads.pop_front() else { break };
+    /// Whether few enough objects are on their way.
+    fn ready(&mut self) -> Result<bool> {
+        while let Some(oldest) = self.uploads.pop_front_if(|oldest| oldest.is_finished()) {
             self.places.push(self.runtime.block_on(finished(oldest))?);
         }
+        Ok(self.uploads.len() < UPLOADS)
+    }
+
+    /// Sends off what there is.
+    fn upload(&mut self) {
+        let Some(bytes) = self.frames.take() else { return };
         let (staged, name) = (self.staged.clone(), format!("{}-{}.messages", self.stem, self.number));
         self.number += 1;
         self.uploads.push_back(self.runtime.spawn(async move { staged.put(&name, bytes.into()).await }));
-        Ok(())
     }
 
     fn prepare(&mut self) -> Result<Prepared> {
-        self.upload()?;
+        self.upload();
         let (mut places, uploads) = (std::mem::take(&mut self.places), std::mem::take(&mut self.uploads));
-        let (slot, topic) = (self.slot.clone(), self.topic.clone());
+        let (slot, topic, generation) = (self.slot.clone(), self.topic.clone(), self.generation);
         // The record that this generation was restored from is committed, and names nothing of older ones any more.
-        let sweep = std::mem::take(&mut self.sweeps).then(|| (self.staged.clone(), self.family.clone(), self.generation));
+        let sweep = std::mem::take(&mut self.sweeps).then(|| (self.staged.clone(), self.family.clone()));
         Ok(Box::pin(async move {
             for upload in uploads {
                 places.push(finished(upload).await?);
             }
-            if let Some((staged, family, generation)) = sweep {
+            if let Some((staged, family)) = sweep {
                 remove_older(&staged, &family, generation).await;
             }
             if places.is_empty() {
                 return Ok(Vec::new());
             }
-            let payload = serde_json::to_value(Payload { slot, topic, staged: places });
+            let payload = serde_json::to_value(Payload { slot, topic, generation, time: now_ms(), staged: places });
             payload.map(|payload| vec![payload]).map_err(|error| DataflowError::new("kafka", ErrorKind::Bug, error))
         }))
     }
@@ -293,73 +291,6 @@ async fn remove_older(staged: &StagedStore, family: &str, generation: u64) {
             && let Err(error) = staged.delete(&place).await
         {
             tracing::warn!(%error, place, "staged output of an earlier generation cannot be removed");
-        }
-    }
-}
-
-/// Messages that the brokers have not yet acknowledged.
-#[derive(Debug, Default)]
-struct Acks {
-    missing: AtomicU64,
-    failed: Mutex<Option<(ErrorKind, String)>>,
-    changed: Notify,
-}
-
-impl Acks {
-    /// Waits until none is missing.
-    async fn all(&self) -> Result<()> {
-        loop {
-            let changed = self.changed.notified();
-            if self.missing.load(Ordering::Acquire) == 0 {
-                let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                return failed.as_ref().map_or(Ok(()), |(kind, message)| Err(DataflowError::new("kafka", *kind, message)));
-            }
-            changed.await;
-        }
-    }
-}
-
-/// Hears of deliveries.
-struct Acknowledging;
-
-impl ClientContext for Acknowledging {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-}
-
-impl ProducerContext for Acknowledging {
-    type DeliveryOpaque = Arc<Acks>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, acks: Arc<Acks>) {
-        if let Err((error, _)) = result {
-            let error = failed("writing a message", error);
-            acks.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((error.kind, error.message));
-        }
-        if acks.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            acks.changed.notify_waiters();
-        }
-    }
-}
-
-/// Gives a message to the client; waits for room in its queue, which is the job's back-pressure.
-fn send(producer: &Direct, acks: &Arc<Acks>, topic: &str, frame: Frame<'_>) -> Result<()> {
-    let mut waiting: Option<Instant> = None;
-    let mut record = BaseRecord::<[u8], [u8], Arc<Acks>>::with_opaque_to(topic, Arc::clone(acks));
-    record.key = frame.key;
-    record.payload = frame.value;
-    record.timestamp = frame.time;
-    acks.missing.fetch_add(1, Ordering::AcqRel);
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
-                if waiting.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
-            {
-                std::thread::sleep(FULL);
-                record = back;
-            }
-            Err((error, _)) => return Err(failed(&format!("writing to {topic}"), &error)),
         }
     }
 }

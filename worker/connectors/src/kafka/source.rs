@@ -10,10 +10,10 @@ use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::source::{Source, SplitId, SplitReader, Start, Waker};
 
 use super::client::{self, Context, TIMEOUT, failed};
-use super::config::{Column, Metadata, SourceConfig, Topics};
+use super::config::{SourceConfig, Topics};
 use super::fetcher::{Fetcher, Handle};
 use super::reader::Reader;
-use super::start::{self, Position};
+use super::start::{Begin, Position};
 use crate::environment::Environment;
 
 /// Between a topic's name and a partition's number in the id of a split; no topic's name holds it.
@@ -58,8 +58,7 @@ impl KafkaSource {
         if let Some(fetcher) = fetchers.get(topic) {
             return Ok(Arc::clone(fetcher));
         }
-        let keys = self.config.columns.contains(&Column::Metadata(Metadata::Key));
-        let fetcher = Arc::new(Fetcher::start(topic, self.consumer()?, &self.config.format, keys));
+        let fetcher = Arc::new(Fetcher::start(topic, self.consumer()?, &self.config));
         fetchers.insert(topic.to_owned(), Arc::clone(&fetcher));
         Ok(fetcher)
     }
@@ -100,9 +99,10 @@ impl Source for KafkaSource {
     fn open(&self, split: &SplitId, at: Start<'_>, waker: Waker) -> Result<Box<dyn SplitReader>> {
         let (topic, partition) = parts(split)?;
         let fetcher = self.fetcher(topic)?;
-        let (position, high) = start::position(&fetcher.consumer, &self.config, topic, partition, at)?;
-        fetcher.assign(partition, &position, high, waker)?;
-        Ok(Box::new(Reader::new(Arc::clone(&self.config), fetcher, topic, partition, position)))
+        let begin = Begin::of(at, topic, partition)?;
+        let reader = Reader::new(Arc::clone(&self.config), Arc::clone(&fetcher), topic, partition, &begin);
+        fetcher.want(partition, begin, waker);
+        Ok(Box::new(reader))
     }
 
     fn checkpointed(&self, offsets: &[(&SplitId, &serde_json::Value)]) {

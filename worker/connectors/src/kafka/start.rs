@@ -1,4 +1,4 @@
-//! [io] From places in a partition, as options name them, to offsets.
+//! [io] From places in a partition, as options and checkpoints name them, to offsets.
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
@@ -22,6 +22,46 @@ pub(super) struct Position {
     /// Messages left out because they could not be read.
     #[serde(default)]
     pub(super) skipped: u64,
+}
+
+/// Where a reader is to begin; the brokers have not been asked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Where the table's options say.
+    New { late: bool },
+    /// At a checkpoint's offset.
+    At(Position),
+    /// Behind the newest message.
+    Newest(Option<Position>),
+}
+
+impl Begin {
+    /// What the engine asks for.
+    ///
+    /// # Errors
+    /// When the checkpoint's offset is none of a partition.
+    pub(super) fn of(start: Start<'_>, topic: &str, partition: i32) -> Result<Self> {
+        let saved = |offset: &serde_json::Value| -> Result<Position> {
+            serde_json::from_value(offset.clone()).map_err(|error| {
+                let message = format!("{topic}:{partition}: the checkpoint's offset {offset} is none of a partition: {error}");
+                DataflowError::new("kafka", ErrorKind::State, message)
+            })
+        };
+        Ok(match start {
+            Start::New { late } => Self::New { late },
+            Start::At(offset) => Self::At(saved(offset)?),
+            Start::Newest(offset) => Self::Newest(offset.map(saved).transpose()?),
+        })
+    }
+
+    /// The offset to put into a checkpoint until the brokers have answered.
+    pub(super) fn known(&self) -> Option<Position> {
+        match self {
+            Self::New { .. } => None,
+            Self::At(position) => Some(position.clone()),
+            Self::Newest(position) => position.clone(),
+        }
+    }
 }
 
 /// A partition's messages that are there: the first, and the number behind the last (of committed ones, unless
@@ -49,33 +89,25 @@ pub(super) fn position(
     config: &SourceConfig,
     topic: &str,
     partition: i32,
-    start: Start<'_>,
+    begin: &Begin,
 ) -> Result<(Position, i64)> {
     let bounds = bounds(consumer, topic, partition)?;
     let resolve = |place: &Place| resolved(consumer, place, topic, partition, &bounds);
-    let saved = |offset: &serde_json::Value| -> Result<Position> {
-        serde_json::from_value(offset.clone()).map_err(|error| {
-            let message = format!("{topic}:{partition}: the checkpoint's offset {offset} is none of a partition: {error}");
-            DataflowError::new("kafka", ErrorKind::State, message)
-        })
-    };
     let stop = || config.bounded.as_ref().map(resolve).transpose();
-    let begun = match start {
-        Start::At(offset) => {
-            let position = saved(offset)?;
+    let begun = match begin {
+        Begin::At(position) => {
             check(topic, partition, position.next, &bounds)?;
-            position
+            position.clone()
         }
-        Start::Newest(offset) => {
-            let saved = offset.map(saved).transpose()?;
+        Begin::Newest(saved) => {
             let stop = saved.as_ref().map_or_else(stop, |saved| Ok(saved.stop))?;
-            Position { next: bounds.high, stop, skipped: saved.map_or(0, |saved| saved.skipped) }
+            Position { next: bounds.high, stop, skipped: saved.as_ref().map_or(0, |saved| saved.skipped) }
         }
         // What came into a partition after the job began is all for the job.
-        Start::New { late: true } if !matches!(config.startup, Place::Offsets(_) | Place::Group(_)) => {
+        Begin::New { late: true } if !matches!(config.startup, Place::Offsets(_) | Place::Group(_)) => {
             Position { next: bounds.low, stop: stop()?, skipped: 0 }
         }
-        Start::New { .. } => {
+        Begin::New { .. } => {
             let next = resolve(&config.startup)?;
             check(topic, partition, next, &bounds)?;
             Position { next, stop: stop()?, skipped: 0 }
@@ -128,6 +160,7 @@ fn resolved(consumer: &BaseConsumer<Context>, place: &Place, topic: &str, partit
         }
         Place::Group(otherwise) => {
             let found = consumer.committed_offsets(list(Offset::Invalid)?, TIMEOUT);
+            let found = found.and_then(|found| found.elements().iter().try_for_each(|element| element.error()).map(|()| found));
             let found = found.map_err(|error| failed("asking for the group's offsets", &error))?;
             match (first(&found), otherwise) {
                 (Some(offset), _) => Ok(offset),

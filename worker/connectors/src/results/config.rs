@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use rheos_dataflow::error::DataflowError;
 use rheos_dataflow::graph::{DataflowGraph, OperatorSpec, SinkSpec};
 
 use super::index::Limits;
@@ -77,17 +78,18 @@ fn sinks(graph: &DataflowGraph) -> impl Iterator<Item = &SinkSpec> {
 }
 
 /// What is wrong between the results tables of a graph.
-pub(crate) fn check_tables(graph: &DataflowGraph) -> Problems {
+pub(crate) fn check_tables(graph: &DataflowGraph) -> Vec<(String, DataflowError)> {
     let mut written: BTreeMap<&str, (usize, &SinkSpec)> = BTreeMap::new();
     for spec in sinks(graph) {
         written.entry(&spec.table).or_insert((0, spec)).0 += 1;
     }
-    let mut problems = Problems::new();
+    let mut problems = Vec::new();
     for (inserts, spec) in written.into_values().filter(|(inserts, _)| *inserts > 1) {
         let mut options = Options::new(&spec.table, &spec.options);
         options.problem(format!("{inserts} INSERTs write it, and its rows have one order: write one, with UNION ALL"));
         options.known_all();
-        problems.extend(options.finish().err().unwrap_or_default());
+        let found = options.finish().err().unwrap_or_default();
+        problems.extend(found.into_iter().map(|problem| (spec.table.clone(), problem)));
     }
     problems
 }

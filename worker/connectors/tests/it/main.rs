@@ -66,7 +66,7 @@ fn graph(nodes: Vec<Node>) -> DataflowGraph {
 }
 
 fn problems(node: Node, delivery: Delivery) -> Vec<String> {
-    check(&graph(vec![node]), delivery).iter().map(ToString::to_string).collect()
+    check(&graph(vec![node]), delivery).iter().map(|(_, problem)| problem.to_string()).collect()
 }
 
 /// What was printed, by stream.

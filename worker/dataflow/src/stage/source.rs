@@ -229,7 +229,8 @@ impl SourceTask {
 
     pub(super) fn snapshot(&self) -> Vec<SplitState> {
         let state = |split: &Split| {
-            let offset = split.reader.as_ref().map(|reader| reader.offset()).or_else(|| split.state.offset.clone());
+            let offset = split.reader.as_ref().map(|reader| reader.offset()).filter(|offset| !offset.is_null());
+            let offset = offset.or_else(|| split.state.offset.clone());
             SplitState { offset, ..split.state.clone() }
         };
         self.splits.iter().map(state).collect()

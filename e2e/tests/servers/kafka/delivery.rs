@@ -1,0 +1,82 @@
+//! The three promises, each shown: one job, Kafka to Kafka, fifty kills of its engines at random moments.
+
+use std::time::Duration;
+
+use rheos_control_api::view::JobView;
+use rheos_e2e::kafka::Broker;
+use rheos_e2e::oracle::{Difference, Multiset, compare};
+use rheos_e2e::random::Random;
+use rheos_e2e::shapes::{Settings, manifest};
+use rheos_e2e::worker::{Job, signal};
+
+use super::{Feed, PARTITIONS, broker, filter_into, filtered, finish, rows, until};
+use crate::block_on;
+
+/// Kills of a run.
+const KILLS: u64 = 50;
+/// Orders of a run, and how many come in a second while engines are killed.
+const ORDERS: i64 = 60_000;
+const PACE: i64 = 600;
+/// Most time between all engines running again and the next kill, ms: before, within and after checkpoints.
+const NEXT_KILL_MS: u64 = 400;
+
+/// Messages lie in the client for a while, so that kills meet some that the brokers have not acknowledged.
+const LINGER: &str = "'properties.linger.ms' = '100'";
+
+/// The output after the kills. The last tenth of the orders was written when all engines were well again.
+async fn killed(broker: &Broker, name: &str, delivery: &str, checkpoint_ms: u32) -> Multiset {
+    let (from, to) = (format!("{name}-in"), format!("{name}-out"));
+    broker.create_topic(&from, PARTITIONS, &[]).await;
+    broker.create_topic(&to, 2, &[]).await;
+    let settings = Settings { checkpoint_ms, ..Settings::default() };
+    let text = manifest(name, &filter_into(broker, &from, &to, &until(ORDERS), LINGER), &settings);
+    let job = Job::new(&text.replace("spec:\n", &format!("spec:\n  delivery: {delivery}\n")));
+    let feed = Feed::start(broker, &from, ORDERS, PACE);
+    let mut run = job.start();
+    let client = run.client().await;
+    let mut random = Random(u64::from(checkpoint_ms) + delivery.len() as u64);
+    for kill in 0..KILLS {
+        let view = run
+            .until_job(&client, "all engines running", |job| {
+                job.restarts.count >= kill && job.workers.len() == 2 && job.workers.iter().all(|worker| worker.running)
+            })
+            .await;
+        // A moment that no condition describes.
+        tokio::time::sleep(Duration::from_millis(random.below(NEXT_KILL_MS))).await;
+        let victim = &view.workers[random.below(2) as usize];
+        assert!(signal(victim.pid.expect("a process id"), "KILL"), "kill {kill}: the engine had ended\n{}", run.log());
+    }
+    let up = |job: &JobView| job.restarts.count >= KILLS && job.workers.iter().all(|worker| worker.running);
+    run.until_job(&client, "all engines running after the last kill", up).await;
+    let ends: Vec<Option<i64>> = broker.bounds(&from).values().map(|(_, end)| Some(*end)).collect();
+    let read = || broker.committed(&format!("{from}-job"), &from, PARTITIONS).into_values().zip(&ends).all(|(at, end)| at > *end);
+    run.until("a checkpoint of newer orders of each partition", async || read().then_some(())).await;
+    feed.hurry();
+    finish(&mut run, KILLS).await;
+    drop(feed);
+    rows(broker, &to)
+}
+
+#[test]
+fn exactly_once_loses_nothing_and_repeats_nothing_in_fifty_kills() {
+    let found = block_on(killed(&broker(), "exactly", "ExactlyOnce", 150));
+    assert_eq!(compare(&filtered(0..ORDERS), &found), Difference::default());
+}
+
+#[test]
+fn at_least_once_loses_nothing_and_is_seen_to_repeat_in_fifty_kills() {
+    let difference = compare(&filtered(0..ORDERS), &block_on(killed(&broker(), "least", "AtLeastOnce", 300)));
+    assert_eq!(difference.lost, 0, "{difference:?}");
+    assert!(difference.repeated > 0, "nothing repeated: the kills showed nothing");
+}
+
+#[test]
+fn at_most_once_repeats_nothing_and_is_seen_to_lose_in_fifty_kills() {
+    let found = block_on(killed(&broker(), "most", "AtMostOnce", 300));
+    let difference = compare(&filtered(0..ORDERS), &found);
+    assert_eq!(difference.repeated, 0, "{difference:?}");
+    assert!(difference.lost > 0, "nothing lost: the kills showed nothing");
+    let last = filtered(ORDERS - ORDERS / 10..ORDERS);
+    let kept = found.into_iter().filter(|(row, _)| last.contains_key(row)).collect();
+    assert_eq!(compare(&last, &kept), Difference::default(), "what came when all was well was lost");
+}
