@@ -65,7 +65,7 @@ async fn measure(clients: usize) -> String {
     client.stop().await.expect("a stop is taken");
     assert_eq!(run.wait().await, 0, "{}", run.log());
     let at = |share: f64| format!("{:.1} ms", percentile(&times, share));
-    Table::line(&[clients.to_string(), at(0.5), at(0.99), at(1.0), format!("{} epochs", times.len())])
+    Table::line(&[clients.to_string(), at(0.5), at(0.99), at(1.0), format!("{} arrivals", times.len())])
 }
 
 /// When the first row of each epoch arrived.
