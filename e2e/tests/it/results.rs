@@ -193,6 +193,18 @@ fn a_cursor_that_is_too_old_is_told_so_and_so_is_one_that_never_was() {
             |row: &str| serde_json::from_str::<serde_json::Value>(row).expect("a row")["cursor"].as_str().expect("a cursor").to_owned();
         let (_, rest) = get(&base, &format!("out?follow=false&after={}", place(rows[rows.len() - 5]))).await;
         assert!(rest.starts_with(&rows[rows.len() - 4..].join("\n")), "{rest}\nafter {}", rows[rows.len() - 5]);
+        // The same as events, from where an interrupted reader was, and as Arrow.
+        let after = place(rows[rows.len() - 2]);
+        let events = reqwest::Client::new().get(format!("{base}/v1/results/out?follow=false&format=sse")).header("last-event-id", &after);
+        let events = events.send().await.expect("an answer").text().await.expect("a text");
+        let first = events.lines().find(|line| line.starts_with("id: ")).expect("an event");
+        assert_eq!(first, format!("id: {}", place(rows[rows.len() - 1])));
+        assert!(events.ends_with("event: end\ndata: {\"end\":\"newest\"}\n\n"), "{events}");
+        let arrow = reqwest::get(format!("{base}/v1/results/out?follow=false&format=arrow&after={after}")).await.expect("an answer");
+        assert_eq!(arrow.headers()["content-type"], "application/vnd.apache.arrow.stream");
+        assert_eq!(arrow.headers()["rheos-cursor"].to_str().expect("a text"), after);
+        let arrow = arrow.bytes().await.expect("it ends well");
+        assert!(arrow.starts_with(&[0xff; 4]) && arrow.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]), "{} bytes", arrow.len());
         let newest = kept.lines().rfind(|line| line.contains("cursor")).expect("rows are kept");
         let line = serde_json::from_str::<serde_json::Value>(newest).expect("a row")["cursor"].as_str().expect("a cursor").to_owned();
         let line = line.rsplit('-').next().expect("a line");

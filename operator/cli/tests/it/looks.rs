@@ -167,7 +167,7 @@ async fn completion_knows_commands_options_and_jobs() {
     }
     assert!(alone(&["completion", "kubectl"]).await.out.starts_with("#!/bin/sh"));
     assert_eq!(cluster.run(&["__complete", "--", "status", "b"]).await.out, "bids\n:4\n");
-    assert_eq!(cluster.run(&["__complete", "--", "res"]).await.out, "resume\nrescale\nrestart\n:4\n");
+    assert_eq!(cluster.run(&["__complete", "--", "res"]).await.out, "results\nresume\nrescale\nrestart\n:4\n");
     assert_eq!(cluster.run(&["__complete", "--", "delete", "bids", "--savep"]).await.out, "--savepoint\n:4\n");
     assert_eq!(cluster.run(&["__complete", "--", "submit", ""]).await.out, ":0\n");
 }
