@@ -23,6 +23,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Names the folder with its libraries.
 pub const LIBRARIES: &str = "RHEOS_KAFKA_LIBS";
 
+/// Runs its arguments until its standard input ends, and kills them then: a broker does not outlive its test's process,
+/// however that ends.
+const KEEPER: &str = r#""$@" & broker=$!; cat; kill -KILL $broker; wait $broker"#;
+/// Between two looks at a broker that starts.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// A broker; killed by its process id when dropped.
 pub struct Broker {
     child: Option<Child>,
@@ -71,8 +77,10 @@ impl Broker {
     pub fn up(&mut self) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
         let log = std::fs::File::options().create(true).append(true).open(self.log()).map_err(text)?;
-        let mut command = self.java("kafka.Kafka");
-        command.arg(self.properties()).stdout(log.try_clone().map_err(text)?).stderr(log);
+        let java = self.java("kafka.Kafka");
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "keeper"]).arg(java.get_program()).args(java.get_args()).arg(self.properties());
+        command.current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(log.try_clone().map_err(text)?).stderr(log);
         self.child = Some(command.spawn().map_err(text)?);
         let deadline = Instant::now() + START_LIMIT;
         loop {
@@ -81,20 +89,18 @@ impl Broker {
             {
                 return Ok(());
             }
-            if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
-                return Err(format!("the broker ended with {status}\n{}", std::fs::read_to_string(self.log()).unwrap_or_default()));
-            }
             if Instant::now() > deadline {
-                return Err(format!("the broker does not answer after {START_LIMIT:?}"));
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                return Err(format!("the broker does not answer after {START_LIMIT:?}\n{log}"));
             }
-            std::thread::yield_now();
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
+            drop(child.stdin.take());
             let _ = child.wait();
         }
     }
