@@ -61,8 +61,9 @@ fn stripped(program: &Path, folder: &Path) -> Result<PathBuf, String> {
 /// When a build fails.
 pub fn write(target: &Path, s3: &Path) -> Result<PathBuf, String> {
     let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-    // The whole workspace, so that its dependencies have the features they have in every other command.
-    show(build.args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
+    // The whole workspace with its tests, so that its dependencies have the features they have in every other command, and
+    // nothing is built that the tests have built.
+    show(build.args(["build", "--workspace", "--bins", "--tests", "--locked", "--quiet"]))?;
     let folder = archives()?;
     let send = compile("send", &folder)?;
     let mut worker = Image::new(WORKER, &["/usr/bin/rheos-worker"]);
