@@ -36,6 +36,7 @@ pub fn binary() -> &'static Path {
 /// A folder with a manifest, its output, and its data.
 #[derive(Debug)]
 pub struct Job {
+    program: PathBuf,
     folder: tempfile::TempDir,
 }
 
@@ -82,7 +83,12 @@ pub struct CheckpointSummary {
 impl Job {
     /// A folder with this manifest.
     pub fn new(manifest: &str) -> Self {
-        let job = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        Self::of_program(binary(), manifest)
+    }
+
+    /// A job of another worker program.
+    pub fn of_program(program: &Path, manifest: &str) -> Self {
+        let job = Self { program: program.to_owned(), folder: tempfile::tempdir().expect("a temporary folder") };
         job.edit(manifest);
         job
     }
@@ -110,7 +116,7 @@ impl Job {
         let _ = std::fs::remove_file(&summary);
         let _ = std::fs::remove_file(data.join("admin.addr"));
         let out = std::fs::File::options().create(true).append(true).open(&log).expect("a log file");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         command.arg("run").arg(self.manifest()).arg("--data-dir").arg(&data).arg("--summary").arg(&summary).args(arguments);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder.path()).stdin(Stdio::null());

@@ -18,3 +18,20 @@ pub mod pod;
 pub mod results;
 pub mod run;
 pub mod supervise;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+/// The whole program, from its command line to its exit code: for binaries that bring connectors of their own.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
+        Command::Pod(arguments) => pod::main(&arguments),
+        Command::Leave(arguments) => pod::leave::main(&arguments),
+        Command::Dispose(arguments) => dispose::main(&arguments),
+        Command::Engine(arguments) => engine::main(&arguments),
+    }
+}

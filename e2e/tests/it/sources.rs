@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rheos_e2e::oracle::{Multiset, read_folder};
 use rheos_e2e::shapes::{Settings, manifest};
-use rheos_e2e::worker::Job;
+use rheos_e2e::worker::{Job, binary};
 
 use crate::support::block_on;
 
@@ -41,6 +41,22 @@ fn counting(view: &str, more: &str) -> String {
 /// The counts that are visible.
 fn windows(job: &Job) -> usize {
     read_folder(&job.path("out")).map_or(0, |rows: Multiset| rows.values().map(|count| *count as usize).sum())
+}
+
+/// The program of `worker/examples/own_connector.rs`.
+#[test]
+fn a_connector_of_another_program_feeds_a_job() {
+    let program = binary().with_file_name("examples").join("own_connector");
+    let sql = "CREATE TABLE launch (n BIGINT) WITH ('connector' = 'countdown', 'from' = '10000');
+         CREATE TABLE out (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');
+         INSERT INTO out SELECT n FROM launch WHERE MOD(n, 1000) = 0;";
+    let manifest = manifest("countdown", sql, &Settings { parallelism: 2, ..Settings::default() });
+    let job = Job::of_program(&program, &manifest);
+    block_on(async { assert_eq!(job.run(&[]).await, 0) });
+    let expected: Multiset = (1..=10).map(|thousand| (format!("{{\"n\":{thousand}000}}"), 1)).collect();
+    assert_eq!(read_folder(&job.path("out")).unwrap(), expected);
+    let without = Job::new(&manifest);
+    block_on(async { assert_eq!(without.run(&[]).await, 2, "the worker itself has no such connector") });
 }
 
 const UNION: &str = "SELECT n, t FROM minutes UNION ALL SELECT n, t FROM nothing";

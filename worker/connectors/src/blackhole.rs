@@ -9,15 +9,22 @@
 //! | `throttle.rows-per-second` | none | each subtask takes at most so many rows a second, by blocking: a slow sink for tests |
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use rheos_dataflow::error::Result;
-use rheos_dataflow::graph::SinkSpec;
-use rheos_dataflow::sink::{Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use rheos_dataflow::graph::{OperatorId, SinkSpec};
+use rheos_dataflow::sink::{Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::time::Epoch;
 
+use crate::connector::{Connector, SinkTable};
+use crate::environment::Environment;
 use crate::options::{Options, Problems};
+
+/// The connector.
+pub const CONNECTOR: Connector =
+    Connector { sink: Some(|spec| Ok(Box::new(Config::parse(spec)?))), accepts_changelog: |_| true, ..Connector::named("blackhole") };
 
 /// The options, checked.
 #[derive(Debug, Clone)]
@@ -32,6 +39,12 @@ impl Config {
         let rows_per_second = options.integer("throttle.rows-per-second", 0, 1..=1_000_000_000);
         options.finish()?;
         Ok(Self { rows_per_second: (rows_per_second > 0).then_some(rows_per_second) })
+    }
+}
+
+impl SinkTable for Config {
+    fn build(self: Box<Self>, _id: &OperatorId, _environment: &Environment) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(BlackholeSink::new(*self)))
     }
 }
 
@@ -52,14 +65,6 @@ impl Sink for BlackholeSink {
     fn writer(&self, _context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         let throttle = self.config.rows_per_second.map(|rows_per_second| Throttle { rows_per_second, free_at: Instant::now() });
         Ok(Box::new(Writer { rows: 0, throttle }))
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
     }
 }
 

@@ -38,6 +38,7 @@ use rheos_dataflow::graph::SourceSpec;
 use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use tokio::runtime::Handle;
 
+use crate::connector::{Connector, SourceTable};
 use crate::environment::Environment;
 use crate::options::{Options, Problems};
 use crate::sequence::{Blocks, Pace, draw};
@@ -48,6 +49,15 @@ const BLOCK_ROWS: u64 = 64;
 const BASE_TIME: i64 = 1_436_918_400_000;
 /// Longest random text, characters.
 const MAX_LENGTH: i64 = 65_536;
+
+/// The connector.
+pub const CONNECTOR: Connector = Connector { source: Some(|spec| Ok(Box::new(Config::parse(spec)?))), ..Connector::named("datagen") };
+
+impl SourceTable for Config {
+    fn build(self: Box<Self>, environment: &Environment) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(DatagenSource::new(*self, environment)))
+    }
+}
 
 /// The options, checked.
 #[derive(Debug, Clone)]

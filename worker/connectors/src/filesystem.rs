@@ -40,6 +40,37 @@ pub(crate) mod text_reader;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rheos_dataflow::error::Result;
+use rheos_dataflow::graph::OperatorId;
+use rheos_dataflow::sink::Sink;
+use rheos_dataflow::source::Source;
+
+use crate::connector::{Connector, SinkTable, SourceTable};
+use crate::environment::Environment;
+
 pub use config::{SinkConfig, SourceConfig};
 pub use sink::FilesystemSink;
 pub use source::FilesystemSource;
+
+/// The connector.
+pub const CONNECTOR: Connector = Connector {
+    source: Some(|spec| Ok(Box::new(SourceConfig::parse(spec)?))),
+    sink: Some(|spec| Ok(Box::new(SinkConfig::parse(spec)?))),
+    accepts_changelog: |given: &BTreeMap<String, String>| given.get("format").is_some_and(|format| format == "debezium-json"),
+    ..Connector::named("filesystem")
+};
+
+impl SourceTable for SourceConfig {
+    fn build(self: Box<Self>, environment: &Environment) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(FilesystemSource::new(*self, environment)?))
+    }
+}
+
+impl SinkTable for SinkConfig {
+    fn build(self: Box<Self>, id: &OperatorId, environment: &Environment) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(FilesystemSink::new(*self, id, environment)?))
+    }
+}

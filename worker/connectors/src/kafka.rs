@@ -55,6 +55,62 @@ mod sink;
 mod source;
 mod start;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rheos_dataflow::error::Result;
+use rheos_dataflow::graph::OperatorId;
+use rheos_dataflow::sink::{Delivery, Sink};
+use rheos_dataflow::source::Source;
+
+use crate::connector::{Connector, SinkTable, SourceTable};
+use crate::environment::Environment;
+
 pub use config::{SinkConfig, SourceConfig};
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
+
+/// `kafka`.
+pub const CONNECTOR: Connector = Connector {
+    source: Some(|spec| Ok(Box::new(SourceConfig::parse(spec)?))),
+    sink: Some(|spec| Ok(Box::new(SinkConfig::parse(spec)?))),
+    accepts_changelog: carries_changes,
+    has_metadata: true,
+    ..Connector::named("kafka")
+};
+
+/// `upsert-kafka`.
+pub const UPSERT_CONNECTOR: Connector = Connector {
+    sink: Some(|spec| Ok(Box::new(SinkConfig::parse(spec)?))),
+    accepts_changelog: |_| true,
+    has_metadata: true,
+    ..Connector::named("upsert-kafka")
+};
+
+fn carries_changes(given: &BTreeMap<String, String>) -> bool {
+    given.get("value.format").or_else(|| given.get("format")).is_some_and(|format| format == "debezium-json")
+}
+
+impl SourceTable for SourceConfig {
+    fn begins_at_newest(&self) -> bool {
+        true
+    }
+
+    fn build(self: Box<Self>, environment: &Environment) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(KafkaSource::new(*self, environment)?))
+    }
+}
+
+impl SinkTable for SinkConfig {
+    fn cannot_promise(&self, delivery: Delivery) -> Option<String> {
+        let guarantee = self.guarantee.filter(|guarantee| *guarantee != delivery)?;
+        Some(format!(
+            "option 'sink.delivery-guarantee' is {guarantee:?} in a job that promises {delivery:?}, and a promise is of all sinks: remove the \
+             option, or set spec.delivery: {guarantee:?}"
+        ))
+    }
+
+    fn build(self: Box<Self>, id: &OperatorId, environment: &Environment) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(KafkaSink::new(*self, id, environment)?))
+    }
+}

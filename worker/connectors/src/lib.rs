@@ -22,6 +22,7 @@
 #![allow(clippy::disallowed_methods, reason = "the edge: clock, files, processes and tasks are this crate's work")]
 
 pub mod blackhole;
+pub mod connector;
 pub mod datagen;
 pub mod environment;
 pub mod failpoint;
@@ -41,5 +42,6 @@ mod text;
 #[cfg(test)]
 mod testing;
 
+pub use connector::Connector;
 pub use environment::Environment;
-pub use registry::{accepts_changelog, check, connectors};
+pub use registry::{accepts_changelog, check, connectors, install};

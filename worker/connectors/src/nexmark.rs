@@ -54,9 +54,19 @@ use tokio::runtime::Handle;
 
 pub use config::Config;
 
+use crate::connector::{Connector, SourceTable};
 use crate::environment::Environment;
 use crate::sequence::Pace;
 use generator::Generator;
+
+/// The connector.
+pub const CONNECTOR: Connector = Connector { source: Some(|spec| Ok(Box::new(Config::parse(spec)?))), ..Connector::named("nexmark") };
+
+impl SourceTable for Config {
+    fn build(self: Box<Self>, environment: &Environment) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(NexmarkSource::new(*self, environment)))
+    }
+}
 
 /// See the module's documentation.
 pub struct NexmarkSource {

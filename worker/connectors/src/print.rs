@@ -13,21 +13,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt8Type;
 use rheos_dataflow::changelog::RowKind;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
-use rheos_dataflow::graph::SinkSpec;
-use rheos_dataflow::sink::{Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use rheos_dataflow::graph::{OperatorId, SinkSpec};
+use rheos_dataflow::sink::{Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::time::Epoch;
 
+use crate::connector::{Connector, SinkTable};
 use crate::environment::{Environment, PrintStream, PrintTarget};
 use crate::options::{Options, Problems};
 use crate::text::ValueText;
 
 /// Lines are handed to the target when so many bytes are there, and at the end of each batch.
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The connector.
+pub const CONNECTOR: Connector =
+    Connector { sink: Some(|spec| Ok(Box::new(Config::parse(spec)?))), accepts_changelog: |_| true, ..Connector::named("print") };
 
 /// The options, checked.
 #[derive(Debug, Clone)]
@@ -45,6 +51,12 @@ impl Config {
         let stream = if options.boolean("standard-error", false) { PrintStream::Error } else { PrintStream::Output };
         options.finish()?;
         Ok(Self { identifier, stream, changelog: spec.changelog })
+    }
+}
+
+impl SinkTable for Config {
+    fn build(self: Box<Self>, _id: &OperatorId, environment: &Environment) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(PrintSink::new(*self, environment)))
     }
 }
 
@@ -69,14 +81,6 @@ impl Sink for PrintSink {
         let prefix = if parts.is_empty() { String::new() } else { format!("{}> ", parts.join(":")) };
         let target = PrintTarget::clone(&self.target);
         Ok(Box::new(Writer { prefix, config: self.config.clone(), target, lines: String::new(), rows: 0 }))
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::AtLeastOnce
     }
 }
 

@@ -43,11 +43,30 @@ mod sink;
 mod store;
 mod view;
 
+use std::sync::Arc;
+
+use rheos_dataflow::error::Result;
+use rheos_dataflow::graph::OperatorId;
+use rheos_dataflow::sink::Sink;
+
+use crate::connector::{Connector, SinkTable};
+use crate::environment::Environment;
+
 pub use config::Config;
 pub(crate) use config::check_tables;
 pub use fold::{Fold, Folded};
 pub use keeper::{Announce, Announcement};
 pub use sink::ResultsSink;
+
+/// The connector.
+pub const CONNECTOR: Connector =
+    Connector { sink: Some(|spec| Ok(Box::new(Config::parse(spec)?))), accepts_changelog: |_| true, ..Connector::named("results") };
+
+impl SinkTable for Config {
+    fn build(self: Box<Self>, _id: &OperatorId, environment: &Environment) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(ResultsSink::new(*self, environment)))
+    }
+}
 pub use store::TableStore;
 
 #[cfg(doc)]

@@ -76,12 +76,6 @@ pub trait Sink: Send + Sync {
     fn gathers(&self) -> bool {
         false
     }
-
-    /// Whether rows that update earlier rows can be written (`print`, upsert sinks).
-    fn accepts_changelog(&self) -> bool;
-
-    /// The strongest promise this sink can keep.
-    fn strongest_delivery(&self) -> Delivery;
 }
 
 /// Writes one subtask's rows. Owned by a worker thread, which must not wait for an external system: a writer that has

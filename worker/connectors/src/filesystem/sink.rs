@@ -96,14 +96,6 @@ impl Sink for FilesystemSink {
         }
         self.staging.publish(files)
     }
-
-    fn accepts_changelog(&self) -> bool {
-        self.config.format.carries_changes()
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
-    }
 }
 
 /// Names of staged and final files. The nonce is new for each writer, so a name never means two contents: not after a

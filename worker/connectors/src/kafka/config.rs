@@ -192,9 +192,7 @@ pub struct SinkConfig {
     pub(crate) key: Option<(MessageFormat, Vec<usize>)>,
     /// Columns of the value; of a change-log the kind column, too, last, unless it is told by `kind`.
     pub(crate) value: Vec<usize>,
-    /// `upsert-kafka`: a row that is gone is a message without a value.
-    pub(crate) upsert: bool,
-    /// `upsert-kafka` of a change-log: the kind column.
+    /// `upsert-kafka` of a change-log: the kind column. A row that is gone is a message without a value.
     pub(crate) kind: Option<usize>,
     /// The column that is the message's time.
     pub(crate) timestamp: Option<usize>,
@@ -205,11 +203,6 @@ pub struct SinkConfig {
 }
 
 impl SinkConfig {
-    /// Whether rows that update earlier rows can be written.
-    pub(crate) fn accepts_changelog(&self) -> bool {
-        self.upsert || self.format.carries_changes()
-    }
-
     /// Reads the options of a table.
     pub fn parse(spec: &SinkSpec) -> Result<Self, Problems> {
         let mut options = Options::new(&spec.table, &spec.options);
@@ -267,7 +260,7 @@ impl SinkConfig {
         let format = format.ok_or_else(Problems::new)?;
         let kind = (spec.changelog && upsert).then(|| spec.schema.fields().len());
         let value = if spec.changelog && !upsert { [value, vec![spec.schema.fields().len()]].concat() } else { value };
-        Ok(Self { topic, properties, format, key: key.flatten(), value, upsert, kind, timestamp, guarantee, prefix, life })
+        Ok(Self { topic, properties, format, key: key.flatten(), value, kind, timestamp, guarantee, prefix, life })
     }
 }
 

@@ -103,14 +103,6 @@ impl Sink for KafkaSink {
             tokio::task::spawn_blocking(move || committer.commit(generation, committables)).await.map_err(|error| bug(error.to_string()))?
         })
     }
-
-    fn accepts_changelog(&self) -> bool {
-        self.config.accepts_changelog()
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
-    }
 }
 
 struct Writer {

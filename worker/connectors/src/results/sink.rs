@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
-use rheos_dataflow::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use rheos_dataflow::sink::{CommitPermit, Committable, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::time::Epoch;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -77,14 +77,6 @@ impl Sink for ResultsSink {
 
     fn gathers(&self) -> bool {
         true
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
     }
 }
 

@@ -18,7 +18,7 @@ use super::source::{Content, SimSource};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
 use crate::plan::ExecutionPlan;
-use crate::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use crate::sink::{CommitPermit, Committable, Prepared, Sink, SinkContext, SinkWriter};
 use crate::source::{Read, Source, SplitAssignment, SplitId, SplitReader, Start, Waker};
 use crate::stage::Connectors;
 use crate::time::{Epoch, Tick};
@@ -219,14 +219,6 @@ impl Sink for Recorder {
 
     fn commit(&self, _: &CommitPermit, _: Vec<Committable>) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>> {
         Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::AtLeastOnce
     }
 }
 

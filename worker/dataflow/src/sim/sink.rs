@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use super::executor::Delays;
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
-use crate::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use crate::sink::{CommitPermit, Committable, Prepared, Sink, SinkContext, SinkWriter};
 use crate::time::Epoch;
 
 /// Rows that one writer staged for one checkpoint.
@@ -100,14 +100,6 @@ impl Sink for SimSink {
             delays.rest().await;
             Ok(())
         })
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
     }
 }
 

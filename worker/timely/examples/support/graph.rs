@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use rheos_dataflow::error::Result;
 use rheos_dataflow::graph::{Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
-use rheos_dataflow::sink::{Delivery, Prepared, Sink, SinkContext, SinkWriter};
+use rheos_dataflow::sink::{Prepared, Sink, SinkContext, SinkWriter};
 
 pub fn node(name: &str, spec: OperatorSpec, schema: &SchemaRef) -> Node {
     let (id, title) = (OperatorId(name.to_owned()), name.to_owned());
@@ -44,14 +44,6 @@ pub struct Count(pub Arc<AtomicU64>);
 impl Sink for Count {
     fn writer(&self, _context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(self.clone()))
-    }
-
-    fn accepts_changelog(&self) -> bool {
-        true
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
     }
 }
 

@@ -117,14 +117,6 @@ impl Sink for CountsSink {
             Ok(())
         })
     }
-
-    fn accepts_changelog(&self) -> bool {
-        false
-    }
-
-    fn strongest_delivery(&self) -> Delivery {
-        Delivery::ExactlyOnce
-    }
 }
 
 impl SinkWriter for CountsWriter {

@@ -1,0 +1,73 @@
+//! [pure] What a connector is: a name, and how a table that names it becomes a source or a sink.
+//!
+//! Each connector of this crate is a constant of its module; [`registry`](crate::registry) lists them. A program that
+//! adds its own calls [`install`](crate::registry::install) first: `worker/examples/own_connector.rs` shows all of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rheos_dataflow::error::Result;
+use rheos_dataflow::graph::{OperatorId, SinkSpec, SourceSpec};
+use rheos_dataflow::sink::{Delivery, Sink};
+use rheos_dataflow::source::Source;
+
+use crate::environment::Environment;
+use crate::options::Problems;
+
+/// The options of a table by name.
+type Given = BTreeMap<String, String>;
+
+/// Checks a table that is read, and says all that is wrong with it.
+pub type CheckSource = fn(&SourceSpec) -> Result<Box<dyn SourceTable>, Problems>;
+/// Checks a table that is written, and says all that is wrong with it.
+pub type CheckSink = fn(&SinkSpec) -> Result<Box<dyn SinkTable>, Problems>;
+
+/// A way in, a way out, or both.
+#[derive(Debug, Clone, Copy)]
+pub struct Connector {
+    /// The value of option `connector`.
+    pub name: &'static str,
+    /// `None`: no table of it can be read.
+    pub source: Option<CheckSource>,
+    /// `None`: no table of it can be written.
+    pub sink: Option<CheckSink>,
+    /// Whether a table with these options takes rows that update earlier rows.
+    pub accepts_changelog: fn(&Given) -> bool,
+    /// Whether METADATA columns have a meaning; the checks above say which.
+    pub has_metadata: bool,
+}
+
+impl Connector {
+    /// A connector that can do nothing yet, to fill in: `Connector { sink: Some(…), ..Connector::named("x") }`.
+    pub const fn named(name: &'static str) -> Self {
+        Self { name, source: None, sink: None, accepts_changelog: |_| false, has_metadata: false }
+    }
+}
+
+/// A table to read, its options and columns checked.
+pub trait SourceTable {
+    /// Whether a reader can begin at [`Start::Newest`](rheos_dataflow::source::Start::Newest), which `AtMostOnce` needs.
+    fn begins_at_newest(&self) -> bool {
+        false
+    }
+
+    /// The source itself.
+    ///
+    /// # Errors
+    /// What an external system or a file said.
+    fn build(self: Box<Self>, environment: &Environment) -> Result<Arc<dyn Source>>;
+}
+
+/// A table to write, its options and columns checked.
+pub trait SinkTable {
+    /// Why the table cannot keep what the job promises, and what to do; `None`: it can.
+    fn cannot_promise(&self, _delivery: Delivery) -> Option<String> {
+        None
+    }
+
+    /// The sink itself, for the sink node `id`.
+    ///
+    /// # Errors
+    /// What an external system or a file said.
+    fn build(self: Box<Self>, id: &OperatorId, environment: &Environment) -> Result<Arc<dyn Sink>>;
+}
