@@ -34,6 +34,7 @@ pub struct Broker {
     child: Option<Child>,
     libraries: PathBuf,
     folder: tempfile::TempDir,
+    host: String,
     port: u16,
 }
 
@@ -54,12 +55,20 @@ impl Broker {
     /// # Errors
     /// When it cannot be started, or does not answer in time.
     pub fn start(libraries: &Path) -> Result<Self, String> {
+        Self::start_at("127.0.0.1", libraries)
+    }
+
+    /// Starts a broker at another address of this machine.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn start_at(host: &str, libraries: &Path) -> Result<Self, String> {
         let text = |error: std::io::Error| error.to_string();
         let folder = tempfile::tempdir().map_err(text)?;
-        let ports = [free_port().map_err(text)?, free_port().map_err(text)?];
-        let properties = properties(ports, &folder.path().join("data"));
+        let ports = [free_port(host).map_err(text)?, free_port("127.0.0.1").map_err(text)?];
+        let properties = properties(host, ports, &folder.path().join("data"));
         std::fs::write(folder.path().join("server.properties"), properties).map_err(text)?;
-        let mut broker = Self { child: None, libraries: libraries.to_owned(), folder, port: ports[0] };
+        let mut broker = Self { child: None, libraries: libraries.to_owned(), folder, host: host.to_owned(), port: ports[0] };
         let format =
             broker.java("kafka.tools.StorageTool").args(["format", "-t", "cmhlb3Mta2Fma2EtdGVzdA", "-c"]).arg(broker.properties()).output();
         let format = format.map_err(text)?;
@@ -84,7 +93,7 @@ impl Broker {
         self.child = Some(command.spawn().map_err(text)?);
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            let listens = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            let listens = TcpStream::connect((self.host.as_str(), self.port)).is_ok();
             if listens && self.consumer("probe").fetch_metadata(None, Duration::from_secs(5)).is_ok_and(|found| !found.brokers().is_empty())
             {
                 return Ok(());
@@ -105,9 +114,9 @@ impl Broker {
         }
     }
 
-    /// `127.0.0.1:port`.
+    /// `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     fn properties(&self) -> PathBuf {
@@ -302,14 +311,14 @@ pub fn send(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, pa
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+fn free_port(host: &str) -> std::io::Result<u16> {
+    Ok(TcpListener::bind((host, 0))?.local_addr()?.port())
 }
 
-fn properties([port, controller]: [u16; 2], data: &Path) -> String {
+fn properties(host: &str, [port, controller]: [u16; 2], data: &Path) -> String {
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://{host}:{port}\n\
          controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
          log.dirs={}\nauto.create.topics.enable=false\nnum.partitions=1\ngroup.initial.rebalance.delay.ms=0\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\ntransaction.state.log.replication.factor=1\n\

@@ -177,7 +177,7 @@ fn scenarios(filter: &[&str]) -> Result<(), String> {
         test.env(runner, cluster::enter().join(" "));
     }
     on_cluster(&mut test)?;
-    run(&mut test)
+    run(test.env(LIBRARIES, kafka(&target_dir().join("servers"))?))
 }
 
 /// Whether no other cluster is named and the bare one is up.

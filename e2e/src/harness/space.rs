@@ -147,6 +147,20 @@ impl Space {
         self.apply(&job.manifest(&self.name, &self.endpoint));
     }
 
+    /// The address of this machine that the pods of the cluster reach: the one from which it reaches a node.
+    ///
+    /// # Panics
+    /// When there is no way to a node.
+    pub fn here(&self) -> String {
+        let path = r#"jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}"#;
+        let node = must(&["get", "nodes", "-o", path]);
+        let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).expect("a socket");
+        socket.connect((node.as_str(), 9)).expect("a way to a node");
+        let here = socket.local_addr().expect("an address").ip();
+        // On the node itself, its own address is what others reach.
+        if here.is_loopback() { node } else { here.to_string() }
+    }
+
     /// `kubectl` in this namespace.
     ///
     /// # Panics

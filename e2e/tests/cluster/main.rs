@@ -18,5 +18,6 @@ mod images;
 mod lifecycle;
 mod refusals;
 mod savepoints;
+mod storm;
 mod support;
 mod upgrades;

@@ -76,6 +76,23 @@ fn wrong_credentials_are_told_and_heal() {
 }
 
 #[test]
+fn a_secret_that_the_sql_names_and_nobody_made_is_told_and_heals() {
+    scenario("no-secret", async |space| {
+        // Nobody listens there: what comes after the Secret is another trouble.
+        let sql = "CREATE TABLE orders (id BIGINT) WITH ('connector' = 'kafka', 'topic' = 'orders', 'format' = 'json',
+              'scan.startup.mode' = 'earliest-offset', 'properties.bootstrap.servers' = '127.0.0.1:9',
+              'properties.sasl.password' = '${secret:broker/password}');
+            CREATE TABLE out (id BIGINT) WITH ('connector' = 'blackhole');
+            INSERT INTO out SELECT id FROM orders;";
+        let job = JobSpec::new("unnamed", "filter", 10).with(&json!({"sql": sql}));
+        space.submit(&job);
+        told(space, &job.name, "no key 'password' in a Secret 'broker'").await;
+        space.kubectl(&["create", "secret", "generic", "broker", "--from-literal=password=broker-secret"]);
+        told(space, &job.name, "brokers").await;
+    });
+}
+
+#[test]
 fn a_tight_quota_is_told_and_heals() {
     scenario("quota", async |space| {
         space.kubectl(&["create", "quota", "tight", "--hard=pods=1"]);

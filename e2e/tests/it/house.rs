@@ -190,3 +190,15 @@ fn the_top_level_holds_what_the_architecture_says() {
     let names = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     none("the top level holds more", names.filter(|name| !name.starts_with('.') && !TOP.contains(&name.as_str())).collect());
 }
+
+/// Lines that the example of a connector may have.
+const SHORT: usize = 100;
+
+#[test]
+fn the_readme_shows_the_connector_of_the_example() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (readme, example) = (read("README.md"), read("worker/examples/own_connector.rs"));
+    assert!(example.lines().count() < SHORT);
+    let (_, code) = example.split_once("\n\n").unwrap();
+    assert!(readme.contains(&format!("```rust\n{code}```")), "README.md shows another text than worker/examples/own_connector.rs");
+}

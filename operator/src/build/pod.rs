@@ -71,13 +71,14 @@ pub fn pod(job: &Identity, snapshot: &Snapshot, index: u32, incarnation: u32) ->
     merged(worker, &ours)
 }
 
-/// Mounts what the SQL refers to, into the worker's container only. A Secret that is not there holds the pod until it is.
+/// Mounts what the SQL refers to, into the worker's container only. A Secret that is not there does not hold the pod: its
+/// worker says which it misses, and the kubelet mounts it when it comes.
 fn mount_secrets(worker: &ValidatedJob, pod: &mut Value) {
     let SqlSource::Inline(sql) = &worker.sql else { return };
     for (index, name) in secret_reference::names(sql).into_iter().take(secret_reference::LIMIT).enumerate() {
         let volume = format!("secret-{index}");
         let mount = json!({"name": volume, "mountPath": format!("{SECRETS_DIR}/{name}"), "readOnly": true});
-        let volume = json!({"name": volume, "secret": {"secretName": name, "defaultMode": 0o400}});
+        let volume = json!({"name": volume, "secret": {"secretName": name, "defaultMode": 0o400, "optional": true}});
         for (list, entry) in [("/spec/volumes", volume), ("/spec/containers/0/volumeMounts", mount)] {
             if let Some(list) = pod.pointer_mut(list).and_then(Value::as_array_mut) {
                 list.push(entry);

@@ -50,7 +50,8 @@ impl Secrets {
             return Err(user(message));
         };
         let file: &Path = &folder.join(name).join(key);
-        let length = std::fs::metadata(file).map_err(|_| user(format!("there is no key '{key}' in a Secret '{name}'")))?.len();
+        let missing = format!("there is no key '{key}' in a Secret '{name}': create it in the job's namespace");
+        let length = std::fs::metadata(file).map_err(|_| DataflowError::new("secret", ErrorKind::Denied, missing))?.len();
         if length > MAX_BYTES {
             return Err(user(format!("key '{key}' of Secret '{name}' is longer than {MAX_BYTES} bytes")));
         }
@@ -81,7 +82,8 @@ mod tests {
         assert_eq!(secrets.resolve("plain $ {} text").unwrap(), "plain $ {} text");
         for bad in ["${secret:kafka}", "${secret:../outside}", "${secret:kafka/../../outside}", "${secret:kafka/none}", "${secret:open"] {
             let message = secrets.resolve(bad).unwrap_err().to_string();
-            assert!(!message.contains("s3cr") && message.contains("invalid job"), "{message}");
+            assert!(!message.contains("s3cr"), "{message}");
+            assert!(message.contains(if bad.ends_with("none}") { "access denied" } else { "invalid job" }), "{message}");
         }
         assert!(Secrets::default().resolve("${secret:a/b}").unwrap_err().message.contains("RHEOS_SECRETS"));
     }
