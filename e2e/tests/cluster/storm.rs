@@ -216,7 +216,7 @@ fn a_storm_of_five_minutes_loses_nothing_and_repeats_nothing_for_brokers_and_cli
         };
         let done = tokio::time::timeout(LIMIT, whole).await;
         // Nothing more can come once the job is stopped.
-        space.kubectl(&["patch", "streamjob", JOB, "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
+        space.kubectl(&["patch", "streamjob", JOB, "--type=merge", "-p", r#"{"spec":{"state":"Suspended"}}"#]);
         space.until_phase(JOB, "Suspended").await;
         let copy = follower.copy();
         println!("{faults} faults, {rescales} rescales, {EVENTS} events, {} rows", expected.len());
