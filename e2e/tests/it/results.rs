@@ -118,6 +118,36 @@ fn a_client_of_a_changelog_has_the_result_from_the_start_and_from_a_view() {
     follows_through_everything("group", 22);
 }
 
+/// The process ends at each of `places` once, as if killed there; a client follows all the while.
+fn survives_ends_at(name: &'static str, options: &str, first: &'static str, places: &[&str]) {
+    block_on(async {
+        let shape = shape(name);
+        let expected = reference(shape, EVENTS).await;
+        let text = shape.manifest(&Settings { checkpoint_ms: 100, ..settings() });
+        let job = Job::new(&text.replace("'connector' = 'results'", &format!("'connector' = 'results'{options}")));
+        let failpoints: Vec<String> = places.iter().map(|place| format!("{place}={}", job.path(place).display())).collect();
+        let copy = tokio::spawn(follow(address(job.path("data")), None, "out", first));
+        let mut run = job.start_with(&[], &[(rheos_connectors::failpoint::VARIABLE, failpoints.join(";"))]);
+        run.until("an end at each place", async || places.iter().all(|place| job.path(place).exists()).then_some(())).await;
+        assert_eq!(run.wait().await, 0, "{}", run.log());
+        assert!(run.summary().restarts >= places.len() as u64, "each end is a restart\n{}", run.log());
+        assert_whole(&expected, &copy.await.expect("the client's checks hold"), &run.log());
+    });
+}
+
+#[test]
+fn an_end_before_and_after_an_epoch_is_shown_changes_nothing() {
+    survives_ends_at("filter", "", "", &["results.index"]);
+    survives_ends_at("filter", "", "", &["results.indexed"]);
+    survives_ends_at("filter", "", "", &["results.index", "results.indexed"]);
+}
+
+#[test]
+fn an_end_before_the_next_view_is_told_changes_nothing() {
+    // About a quarter of the changes: the view has to move.
+    survives_ends_at("group", ", 'results.retain-rows' = '80000'", "view=true", &["results.view"]);
+}
+
 #[test]
 fn results_of_pods_need_the_token_and_outlive_the_coordinator_and_a_rescale() {
     block_on(async {
