@@ -88,7 +88,8 @@ fn a_secret_that_the_sql_names_and_nobody_made_is_told_and_heals() {
         space.submit(&job);
         told(space, &job.name, "no key 'password' in a Secret 'broker'").await;
         space.kubectl(&["create", "secret", "generic", "broker", "--from-literal=password=broker-secret"]);
-        told(space, &job.name, "brokers").await;
+        let restarted = |job: &Value| job["status"]["lastRestart"]["message"].as_str().filter(|why| why.contains("kafka")).map(drop);
+        space.until_job(&job.name, "a restart because of the brokers", restarted).await;
     });
 }
 

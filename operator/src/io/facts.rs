@@ -126,6 +126,7 @@ fn container(pod: &Pod, name: &str) -> Container {
     Container {
         waiting: waiting.map(|waiting| (waiting.reason.unwrap_or_default(), cut(waiting.message.unwrap_or_default()))),
         restarts: status.restart_count,
+        ended_at: last.as_ref().and_then(|end| time(end.finished_at.as_ref())),
         last_end: last.map(|end| (end.reason.unwrap_or_default(), end.exit_code, cut(end.message.unwrap_or_default().trim().to_owned()))),
         running: status.state.as_ref().is_some_and(|state| state.running.is_some()),
     }

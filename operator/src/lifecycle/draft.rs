@@ -112,7 +112,11 @@ impl<'a> Draft<'a> {
     fn restarted(&mut self, times: i64, cause: String) {
         self.status.restarts = self.status.restarts.saturating_add(times);
         let revision = self.assigned().map(|assigned| assigned.run.revision.clone()).unwrap_or_default();
-        let killed = self.observed.pods.iter().filter(|pod| pod.revision == revision).find_map(super::problems::end_of);
+        // An end that was told before is not the cause of this restart.
+        let told = self.status.last_restart.as_ref().and_then(|last| time::read(&last.time));
+        let fresh =
+            |pod: &&PodFacts| pod.revision == revision && (told.is_none() || pod.container.ended_at.is_none_or(|at| Some(at) >= told));
+        let killed = self.observed.pods.iter().filter(fresh).find_map(super::problems::end_of);
         let engine = if cause.contains(OUT_OF_MEMORY) { reasons::OOM_KILLED } else { reasons::RESTARTING };
         let (reason, message) = killed.map_or((engine, cause), |note| (note.reason, note.message));
         self.note_restart(reason, message.clone());

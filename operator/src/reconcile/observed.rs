@@ -137,6 +137,8 @@ pub struct Container {
     pub restarts: i32,
     /// How it ended last: reason (`OOMKilled`, `Error`), exit code, termination message.
     pub last_end: Option<(String, i32, String)>,
+    /// When that was.
+    pub ended_at: Option<Timestamp>,
     /// Whether it runs.
     pub running: bool,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rheos_api::duration::DurationText;
 use rheos_api::savepoint::{Disposal, SavepointPhase, SavepointSpec};
 use rheos_api::status::Phase;
@@ -115,6 +116,26 @@ fn an_engine_that_restarts_in_place_needs_no_new_pod() {
     world.until_running();
     assert_eq!(world.names(), [name.as_str()]);
     assert_eq!((world.status.restarts, world.status.assignment), (1, 1));
+}
+
+#[test]
+fn an_end_that_was_told_is_not_told_again() {
+    let mut world = World::new(|_| {});
+    world.until_running();
+    let name = world.names()[0].to_owned();
+    let mut reason_of_a_restart = |ended_at| {
+        let pod = world.pods.get_mut(&name).unwrap();
+        pod.facts.container.last_end = Some(("OOMKilled".into(), 137, String::new()));
+        pod.facts.container.ended_at = Some(ended_at);
+        pod.restart();
+        world.reconcile();
+        world.until_running();
+        world.status.last_restart.clone().unwrap().reason
+    };
+    let ended = Timestamp::from_second(0).unwrap();
+    assert_eq!(reason_of_a_restart(ended), reasons::OOM_KILLED);
+    assert_eq!(reason_of_a_restart(ended), reasons::RESTARTING);
+    assert_eq!(reason_of_a_restart(Timestamp::MAX), reasons::OOM_KILLED);
 }
 
 #[test]
