@@ -1,9 +1,9 @@
-//! [pure] Formats of records: CSV, newline-delimited JSON, Parquet, and Debezium's change events (written only). Bytes
-//! to columns and back; no I/O here.
+//! [pure] Formats of records: CSV, newline-delimited JSON, Parquet, Avro, and Debezium's change events (written only).
+//! Bytes to columns and back; no I/O here.
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `format` | | `csv`, `json`, `parquet`; for a sink of a change-log `debezium-json` (with the options of `json`) |
+//! | `format` | | `csv`, `json`, `parquet`; for a sink of a change-log `debezium-json` (with the options of `json`); in messages also `raw` and `avro` |
 //! | `format.on-error` | `fail` | `skip`: leave out records that cannot be read, and count them |
 //! | `csv.ignore-parse-errors`, `json.ignore-parse-errors` | `false` | `true`: the same as `'format.on-error' = 'skip'` |
 //! | `csv.header` | `false` | the first line names the columns (read), is written (write); columns are found by name |
@@ -20,6 +20,7 @@
 //!
 //! Times are read with or without a zone (`2013-01-01T10:00:00Z`, `2013-01-01 10:00:00`); the instant counts as UTC.
 
+pub(crate) mod avro;
 pub(crate) mod csv;
 pub(crate) mod encode;
 pub(crate) mod json;
@@ -161,9 +162,14 @@ impl Format {
     }
 }
 
+/// Reads `format.on-error`.
+pub(crate) fn stated_on_error(options: &mut Options<'_>) -> OnError {
+    options.choice("format.on-error", &[("fail", OnError::Fail), ("skip", OnError::Skip)], OnError::Fail)
+}
+
 /// Reads `format.on-error` and its alias for one format.
 pub(crate) fn on_error(options: &mut Options<'_>, format: &str) -> OnError {
-    let stated = options.choice("format.on-error", &[("fail", OnError::Fail), ("skip", OnError::Skip)], OnError::Fail);
+    let stated = stated_on_error(options);
     if options.boolean(&format!("{format}.ignore-parse-errors"), false) { OnError::Skip } else { stated }
 }
 

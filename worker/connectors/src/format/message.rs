@@ -13,6 +13,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
+use super::avro::{AvroFormat, RowReader, RowWriter};
 use super::csv::CsvDecoder;
 use super::json::JsonDecoder;
 use super::{Decoder, Format, OnError, encode};
@@ -25,6 +26,8 @@ pub(crate) enum MessageFormat {
     Text(Format),
     /// The bytes of one column as they are.
     Raw,
+    /// One record of Avro's binary encoding.
+    Avro(AvroFormat),
 }
 
 /// Values one behind the other; of text formats each is a line.
@@ -126,7 +129,10 @@ impl MessageFormat {
             options.without_effect(&["raw.charset", "raw.endianness"]);
             return Some(Self::Raw);
         }
-        let format = Format::named(options, given, name, &["json", "csv", "debezium-json"], schema)?;
+        if name == "avro" {
+            return Some(Self::Avro(AvroFormat::parse(options, schema)));
+        }
+        let format = Format::named(options, given, name, &["json", "csv", "avro", "raw", "debezium-json"], schema)?;
         if let Format::Csv(csv) = &format
             && (csv.header || csv.ignore_first_line)
         {
@@ -145,7 +151,8 @@ impl MessageFormat {
         match self {
             Self::Text(Format::Csv(options)) => options.on_error,
             Self::Text(Format::Json(options) | Format::Debezium(options)) => options.on_error,
-            _ => OnError::Fail,
+            Self::Avro(format) => format.on_error,
+            Self::Text(Format::Parquet(_)) | Self::Raw => OnError::Fail,
         }
     }
 
@@ -154,6 +161,14 @@ impl MessageFormat {
         out.clear();
         match self {
             Self::Raw => encode_raw(batch, out),
+            Self::Avro(format) => {
+                let writer = RowWriter::new(&format.schema, batch)?;
+                for row in 0..batch.num_rows() {
+                    writer.write(row, &mut out.bytes)?;
+                    out.ends.push(out.bytes.len());
+                }
+                Ok(())
+            }
             Self::Text(format) => {
                 encode::write_text(format, batch, &mut out.bytes)?;
                 split_lines(out);
@@ -193,18 +208,26 @@ fn encode_raw(batch: &RecordBatch, out: &mut Messages) -> Result<()> {
 /// Decodes messages into the wanted columns.
 pub(crate) struct MessageDecoder {
     wanted: SchemaRef,
-    decoder: Option<Box<dyn Decoder>>,
+    how: How,
+}
+
+enum How {
+    Text(Box<dyn Decoder>),
+    Raw,
+    /// With the fields of the record.
+    Avro(SchemaRef),
 }
 
 impl MessageDecoder {
     /// A decoder of messages that hold the columns `declared` and shall give `wanted`.
     pub(crate) fn new(format: &MessageFormat, declared: &SchemaRef, wanted: &SchemaRef) -> Self {
-        let decoder: Option<Box<dyn Decoder>> = match format {
-            MessageFormat::Text(Format::Csv(options)) => Some(Box::new(CsvDecoder::new(options, declared, wanted))),
-            MessageFormat::Text(_) => Some(Box::new(JsonDecoder::new(wanted))),
-            MessageFormat::Raw => None,
+        let how = match format {
+            MessageFormat::Text(Format::Csv(options)) => How::Text(Box::new(CsvDecoder::new(options, declared, wanted))),
+            MessageFormat::Text(_) => How::Text(Box::new(JsonDecoder::new(wanted))),
+            MessageFormat::Raw => How::Raw,
+            MessageFormat::Avro(format) => How::Avro(SchemaRef::clone(&format.schema)),
         };
-        Self { wanted: SchemaRef::clone(wanted), decoder }
+        Self { wanted: SchemaRef::clone(wanted), how }
     }
 
     /// The rows of some messages.
@@ -212,12 +235,15 @@ impl MessageDecoder {
     /// # Errors
     /// A fault of the format's decoder; messages that cannot be read are told in [`Rows`].
     pub(crate) fn decode(&mut self, messages: &Messages, range: Range<usize>) -> Result<Rows> {
+        if let How::Avro(record) = &self.how {
+            return avro(messages, range, record, &self.wanted);
+        }
         if self.wanted.fields().is_empty() {
             return Ok(Rows { batch: empty_columns(&self.wanted, range.len())?, kept: None, first: None });
         }
-        let whole = match &mut self.decoder {
-            None => raw(messages, &range, &self.wanted).ok(),
-            Some(decoder) => text(decoder.as_mut(), messages.slab(&range), range.len())?.ok(),
+        let whole = match &mut self.how {
+            How::Text(decoder) => text(decoder.as_mut(), messages.slab(&range), range.len())?.ok(),
+            _ => raw(messages, &range, &self.wanted).ok(),
         };
         match whole {
             Some(batch) => Ok(Rows { batch, kept: None, first: None }),
@@ -228,9 +254,9 @@ impl MessageDecoder {
     fn one_by_one(&mut self, messages: &Messages, range: Range<usize>) -> Result<Rows> {
         let (mut batches, mut kept, mut first) = (Vec::new(), Vec::new(), None);
         for index in range.clone() {
-            let row = match &mut self.decoder {
-                None => raw(messages, &(index..index + 1), &self.wanted),
-                Some(decoder) => text(decoder.as_mut(), messages.get(index), 1)?,
+            let row = match &mut self.how {
+                How::Text(decoder) => text(decoder.as_mut(), messages.get(index), 1)?,
+                _ => raw(messages, &(index..index + 1), &self.wanted),
             };
             match row {
                 Ok(batch) => {
@@ -242,6 +268,19 @@ impl MessageDecoder {
         }
         Ok(Rows { batch: concat_batches(&self.wanted, &batches)?, kept: Some(kept), first })
     }
+}
+
+/// One record a message; a bad one leaves nothing in the columns.
+fn avro(messages: &Messages, range: Range<usize>, record: &SchemaRef, wanted: &SchemaRef) -> Result<Rows> {
+    let mut reader = RowReader::new(record, wanted);
+    let (mut kept, mut first) = (Vec::with_capacity(range.len()), None);
+    for (index, message) in range.map(|index| messages.get(index)).enumerate() {
+        match reader.push(message) {
+            Ok(()) => kept.push(index),
+            Err(fault) => first = first.or_else(|| Some((index, fault.to_string()))),
+        }
+    }
+    Ok(Rows { batch: reader.finish()?, kept: first.is_some().then_some(kept), first })
 }
 
 fn empty_columns(schema: &SchemaRef, rows: usize) -> Result<RecordBatch> {
