@@ -88,7 +88,11 @@ pub(crate) fn read(file: &Path) -> Result<String, String> {
 /// # Errors
 /// Every mistake found.
 pub fn plan(sql: &str, delivery: Delivery) -> Result<Planned, Vec<String>> {
-    let options = PlanOptions { accepts_changelog: rheos_connectors::accepts_changelog, ..PlanOptions::default() };
+    let options = PlanOptions {
+        accepts_changelog: rheos_connectors::accepts_changelog,
+        emits_changelog: rheos_connectors::emits_changelog,
+        ..PlanOptions::default()
+    };
     let planned = rheos_sql::plan(sql, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let problems = rheos_connectors::check(&planned.graph, delivery);
     match problems.is_empty() {

@@ -229,7 +229,11 @@ impl Source {
 
 /// Plans the SQL, as the engines do.
 fn tables(job: &Job) -> Result<Tables, String> {
-    let options = rheos_sql::PlanOptions { pushdown: job.pushdown, accepts_changelog: rheos_connectors::accepts_changelog };
+    let options = rheos_sql::PlanOptions {
+        pushdown: job.pushdown,
+        accepts_changelog: rheos_connectors::accepts_changelog,
+        emits_changelog: rheos_connectors::emits_changelog,
+    };
     let all = |errors: Vec<String>| errors.join("\n");
     let planned = rheos_sql::plan(&job.sql, &options).map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;
     let configs = rheos_connectors::results::Config::of_graph(&planned.graph);

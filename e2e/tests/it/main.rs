@@ -8,6 +8,7 @@
     reason = "tests: they fail by panicking, and run real files, clocks and processes"
 )]
 
+mod changes;
 mod corpus;
 mod flights;
 mod house;

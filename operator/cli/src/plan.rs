@@ -9,7 +9,11 @@ use rheos_sql::{PlanOptions, Planned};
 /// # Errors
 /// Every mistake found, with line and column.
 pub fn plan(sql: &str, delivery: stream_job::Delivery) -> Result<Planned, Vec<String>> {
-    let options = PlanOptions { accepts_changelog: rheos_connectors::accepts_changelog, ..PlanOptions::default() };
+    let options = PlanOptions {
+        accepts_changelog: rheos_connectors::accepts_changelog,
+        emits_changelog: rheos_connectors::emits_changelog,
+        ..PlanOptions::default()
+    };
     let texts = |errors: Vec<String>| errors.into_iter().map(|error| format!("spec.sql: {error}")).collect::<Vec<_>>();
     let planned = rheos_sql::plan(sql, &options).map_err(|errors| texts(errors.iter().map(ToString::to_string).collect()))?;
     let delivery = match delivery {

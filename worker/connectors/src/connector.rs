@@ -33,6 +33,8 @@ pub struct Connector {
     pub sink: Option<CheckSink>,
     /// Whether a table with these options takes rows that update earlier rows.
     pub accepts_changelog: fn(&Given) -> bool,
+    /// Whether a table with these options gives such rows. Its columns then end in the kind.
+    pub emits_changelog: fn(&Given) -> bool,
     /// Whether METADATA columns have a meaning; the checks above say which.
     pub has_metadata: bool,
 }
@@ -40,7 +42,7 @@ pub struct Connector {
 impl Connector {
     /// A connector that can do nothing yet, to fill in: `Connector { sink: Some(…), ..Connector::named("x") }`.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, source: None, sink: None, accepts_changelog: |_| false, has_metadata: false }
+        Self { name, source: None, sink: None, accepts_changelog: |_| false, emits_changelog: |_| false, has_metadata: false }
     }
 }
 

@@ -59,9 +59,14 @@ pub use source::FilesystemSource;
 pub const CONNECTOR: Connector = Connector {
     source: Some(|spec| Ok(Box::new(SourceConfig::parse(spec)?))),
     sink: Some(|spec| Ok(Box::new(SinkConfig::parse(spec)?))),
-    accepts_changelog: |given: &BTreeMap<String, String>| given.get("format").is_some_and(|format| format == "debezium-json"),
+    accepts_changelog: carries_changes,
+    emits_changelog: carries_changes,
     ..Connector::named("filesystem")
 };
+
+fn carries_changes(given: &BTreeMap<String, String>) -> bool {
+    given.get("format").is_some_and(|format| format == "debezium-json")
+}
 
 impl SourceTable for SourceConfig {
     fn build(self: Box<Self>, environment: &Environment) -> Result<Arc<dyn Source>> {

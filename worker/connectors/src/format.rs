@@ -1,9 +1,9 @@
-//! [pure] Formats of records: CSV, newline-delimited JSON, Parquet, Avro, and Debezium's change events (written only).
+//! [pure] Formats of records: CSV, newline-delimited JSON, Parquet, Avro, and Debezium's change events.
 //! Bytes to columns and back; no I/O here.
 //!
 //! | option | default | meaning |
 //! |---|---|---|
-//! | `format` | | `csv`, `json`, `parquet`; for a sink of a change-log `debezium-json` (with the options of `json`); in messages also `raw` and `avro` |
+//! | `format` | | `csv`, `json`, `parquet`; for change-logs `debezium-json`; in messages also `raw` and `avro` |
 //! | `format.on-error` | `fail` | `skip`: leave out records that cannot be read, and count them |
 //! | `csv.ignore-parse-errors`, `json.ignore-parse-errors` | `false` | `true`: the same as `'format.on-error' = 'skip'` |
 //! | `csv.header` | `false` | the first line names the columns (read), is written (write); columns are found by name |
@@ -16,12 +16,15 @@
 //! | `csv.null-literal` | none | text that stands for null; an empty field is null in any column but a text |
 //! | `json.timestamp-format.standard` | `SQL` | `SQL` (`2013-01-01 10:00:00.123`) or `ISO-8601`, when writing; both are read |
 //! | `json.encode.ignore-null-fields` | `false` | leave out fields that are null |
+//! | `debezium-json.…` | | those of `json` |
+//! | `debezium-json.schema-include` | `false` | the event is the `payload` of an object that holds its `schema`, too (read only) |
 //! | `parquet.compression` | `snappy` | `snappy`, `zstd`, `lz4_raw` or `uncompressed` |
 //!
 //! Times are read with or without a zone (`2013-01-01T10:00:00Z`, `2013-01-01 10:00:00`); the instant counts as UTC.
 
 pub(crate) mod avro;
 pub(crate) mod csv;
+pub(crate) mod debezium;
 pub(crate) mod encode;
 pub(crate) mod json;
 pub(crate) mod message;
@@ -42,8 +45,8 @@ const SHOWN_TEXT: usize = 120;
 pub(crate) enum Format {
     Csv(csv::CsvOptions),
     Json(json::JsonOptions),
-    /// `{"before": …, "after": …, "op": "c" or "d"}` as Flink writes change-logs.
-    Debezium(json::JsonOptions),
+    /// `{"before": …, "after": …, "op": …}`.
+    Debezium(debezium::DebeziumOptions),
     Parquet(encode::ParquetOptions),
 }
 
@@ -120,8 +123,8 @@ impl Format {
                 return None;
             }
             "csv" => Self::Csv(csv::CsvOptions::parse(options)),
-            "json" => Self::Json(json::JsonOptions::parse(options)),
-            "debezium-json" => Self::Debezium(json::JsonOptions::parse(options)),
+            "json" => Self::Json(json::JsonOptions::parse(options, name)),
+            "debezium-json" => Self::Debezium(debezium::DebeziumOptions::parse(options)),
             _ => Self::Parquet(encode::ParquetOptions::parse(options)),
         };
         for field in schema.fields() {
@@ -145,6 +148,13 @@ impl Format {
     /// Whether its records can say that a row is replaced or gone.
     pub(crate) fn carries_changes(&self) -> bool {
         matches!(self, Self::Debezium(_))
+    }
+
+    /// Notes what a table that is written cannot have.
+    pub(crate) fn check_written(&self, options: &mut Options<'_>) {
+        if matches!(self, Self::Debezium(debezium) if debezium.schema_include) {
+            options.bad_value("debezium-json.schema-include", "'false' for a table that is written");
+        }
     }
 
     fn supports(&self, kind: &DataType) -> bool {

@@ -75,6 +75,7 @@ pub const CONNECTOR: Connector = Connector {
     source: Some(|spec| Ok(Box::new(SourceConfig::parse(spec)?))),
     sink: Some(|spec| Ok(Box::new(SinkConfig::parse(spec)?))),
     accepts_changelog: carries_changes,
+    emits_changelog: carries_changes,
     has_metadata: true,
     ..Connector::named("kafka")
 };

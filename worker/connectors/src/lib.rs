@@ -44,4 +44,4 @@ mod testing;
 
 pub use connector::Connector;
 pub use environment::Environment;
-pub use registry::{accepts_changelog, check, connectors, install};
+pub use registry::{accepts_changelog, check, connectors, emits_changelog, install};

@@ -145,6 +145,11 @@ pub fn accepts_changelog(connector: &str, options: &BTreeMap<String, String>) ->
     all().any(|known| known.name == connector && (known.accepts_changelog)(options))
 }
 
+/// Whether a table with these options gives rows that update earlier rows. False for unknown connectors.
+pub fn emits_changelog(connector: &str, options: &BTreeMap<String, String>) -> bool {
+    all().any(|known| known.name == connector && (known.emits_changelog)(options))
+}
+
 fn source_table(spec: &SourceSpec) -> Result<Box<dyn SourceTable>, Problems> {
     match find(&spec.options).and_then(|connector| connector.source) {
         Some(check) => check(spec),

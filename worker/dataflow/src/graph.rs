@@ -118,7 +118,7 @@ pub struct SourceSpec {
     /// The `WITH` options, `connector` among them.
     pub options: BTreeMap<String, String>,
     /// The physical columns to produce, pruned (also inside structs) to what the job uses. The connector produces
-    /// exactly these, by name.
+    /// exactly these, by name; of a table whose rows are changes the kind column is the last of them.
     pub physical: SchemaRef,
     /// All declared physical columns, before pruning.
     pub declared: SchemaRef,

@@ -19,6 +19,8 @@ pub(crate) struct Table {
     pub(crate) watermark: Option<Watermark>,
     pub(crate) partition_by: Vec<String>,
     pub(crate) primary_key: Vec<String>,
+    /// Whether its rows, when it is read, update earlier ones.
+    pub(crate) changelog: bool,
 }
 
 /// A column of a table.

@@ -45,11 +45,17 @@ pub struct PlanOptions {
     pub pushdown: bool,
     /// Whether a connector takes results that change, by its name and the table's options.
     pub accepts_changelog: fn(connector: &str, options: &BTreeMap<String, String>) -> bool,
+    /// Whether a table that is read gives rows that update earlier ones, by the same.
+    pub emits_changelog: fn(connector: &str, options: &BTreeMap<String, String>) -> bool,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { pushdown: true, accepts_changelog: |connector, _| matches!(connector, "print" | "blackhole") }
+        Self {
+            pushdown: true,
+            accepts_changelog: |connector, _| matches!(connector, "print" | "blackhole"),
+            emits_changelog: |_, options| options.get("format").is_some_and(|format| format == "debezium-json"),
+        }
     }
 }
 

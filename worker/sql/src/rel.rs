@@ -136,7 +136,11 @@ impl Rel {
         let inputs = op.inputs();
         let size = inputs.iter().fold(1_usize, |size, input| size.saturating_add(input.size));
         let depth = 1 + inputs.iter().map(|input| input.depth).max().unwrap_or(0);
-        let changelog = matches!(op, Op::GroupAggregate { .. }) || inputs.iter().any(|input| input.changelog);
+        let changelog = match &op {
+            Op::Scan(table) => table.changelog,
+            Op::GroupAggregate { .. } => true,
+            _ => inputs.iter().any(|input| input.changelog),
+        };
         Arc::new(Self { op, columns, changelog, size, depth })
     }
 

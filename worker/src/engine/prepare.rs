@@ -46,7 +46,11 @@ pub(super) fn prepare(job: Job, reports: &Reports) -> Result<Prepared> {
         .build()
         .map_err(|error| DataflowError::new("engine", ErrorKind::Transient, error))?;
     ignore_termination(&runtime);
-    let options = rheos_sql::PlanOptions { pushdown: job.pushdown, accepts_changelog: rheos_connectors::accepts_changelog };
+    let options = rheos_sql::PlanOptions {
+        pushdown: job.pushdown,
+        accepts_changelog: rheos_connectors::accepts_changelog,
+        emits_changelog: rheos_connectors::emits_changelog,
+    };
     let planned = rheos_sql::plan(&job.sql, &options).map_err(|errors| {
         let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
         invalid(&all.join("\n"))

@@ -73,9 +73,6 @@ impl SourceConfig {
         let mut options = Options::new(&spec.table, &spec.options);
         let path = path(&mut options);
         let format = Format::parse(&mut options, &spec.declared);
-        if format.as_ref().is_some_and(Format::carries_changes) {
-            options.bad_value("format", "'csv', 'json' or 'parquet' for a table that is read");
-        }
         let packings = [("none", Packing::Plain), ("gzip", Packing::Gzip), ("gz", Packing::Gzip)];
         let packing = options.choice("compression", &packings, Packing::ByName);
         if packing == Packing::Gzip && matches!(format, Some(Format::Parquet(_))) {
@@ -120,6 +117,7 @@ impl SinkConfig {
         let mut options = Options::new(&spec.table, &spec.options);
         let path = path(&mut options);
         let format = Format::parse(&mut options, &spec.schema);
+        format.iter().for_each(|format| format.check_written(&mut options));
         let file_size = options.bytes("sink.rolling-policy.file-size", DEFAULT_FILE_SIZE);
         if file_size == 0 || file_size > MAX_FILE_SIZE {
             options.bad_value("sink.rolling-policy.file-size", "from 1b to 5gb");

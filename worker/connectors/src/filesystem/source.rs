@@ -12,6 +12,7 @@ use super::parquet_reader;
 use super::text_reader::{TextOffset, TextReader};
 use crate::environment::Environment;
 use crate::format::csv::CsvDecoder;
+use crate::format::debezium::DebeziumDecoder;
 use crate::format::json::JsonDecoder;
 use crate::format::{Decoder, Format, OnError};
 
@@ -43,7 +44,8 @@ impl FilesystemSource {
         let (wanted, declared) = (&self.config.wanted, &self.config.declared);
         let (decoder, on_error): (Box<dyn Decoder>, OnError) = match &self.config.format {
             Format::Csv(options) => (Box::new(CsvDecoder::new(options, declared, wanted)), options.on_error),
-            Format::Json(options) | Format::Debezium(options) => (Box::new(JsonDecoder::new(wanted)), options.on_error),
+            Format::Json(options) => (Box::new(JsonDecoder::new(wanted)), options.on_error),
+            Format::Debezium(options) => (Box::new(DebeziumDecoder::new(options, wanted)), options.json.on_error),
             Format::Parquet(_) => return Err(DataflowError::new("filesystem", ErrorKind::Bug, "Parquet is not text")),
         };
         let position: TextOffset = match offset {

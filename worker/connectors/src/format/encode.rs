@@ -115,7 +115,7 @@ impl Encoder for TextEncoder {
 pub(crate) fn write_text(format: &Format, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
     match format {
         Format::Json(options) => write_json(options, batch, out),
-        Format::Debezium(options) => write_json(options, &change_events(batch)?, out),
+        Format::Debezium(options) => write_json(&options.json, &change_events(batch)?, out),
         Format::Csv(options) => write_csv(options, false, batch, out),
         Format::Parquet(_) => Err(DataflowError::new("parquet", ErrorKind::Bug, "Parquet is not text")),
     }

@@ -24,15 +24,19 @@ pub(crate) struct JsonOptions {
 }
 
 impl JsonOptions {
-    pub(super) fn parse(options: &mut Options<'_>) -> Self {
-        options.without_effect(&["json.encode.decimal-as-plain-number", "json.map-null-key.mode", "json.map-null-key.literal"]);
-        if options.boolean("json.fail-on-missing-field", false) {
-            options.bad_value("json.fail-on-missing-field", "'false': a missing field is null; declare the column NOT NULL to refuse it");
+    /// Reads the options `<format>.…`.
+    pub(super) fn parse(options: &mut Options<'_>, format: &str) -> Self {
+        for name in ["encode.decimal-as-plain-number", "map-null-key.mode", "map-null-key.literal"] {
+            options.without_effect(&[&format!("{format}.{name}")]);
+        }
+        let fail_on_missing = format!("{format}.fail-on-missing-field");
+        if options.boolean(&fail_on_missing, false) {
+            options.bad_value(&fail_on_missing, "'false': a missing field is null; declare the column NOT NULL to refuse it");
         }
         Self {
-            iso_timestamps: options.choice("json.timestamp-format.standard", &[("SQL", false), ("ISO-8601", true)], false),
-            ignore_null_fields: options.boolean("json.encode.ignore-null-fields", false),
-            on_error: on_error(options, "json"),
+            iso_timestamps: options.choice(&format!("{format}.timestamp-format.standard"), &[("SQL", false), ("ISO-8601", true)], false),
+            ignore_null_fields: options.boolean(&format!("{format}.encode.ignore-null-fields"), false),
+            on_error: on_error(options, format),
         }
     }
 }

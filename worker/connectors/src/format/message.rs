@@ -15,6 +15,7 @@ use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
 use super::avro::{AvroFormat, RowReader, RowWriter};
 use super::csv::CsvDecoder;
+use super::debezium::{self, changes};
 use super::json::JsonDecoder;
 use super::{Decoder, Format, OnError, encode};
 use crate::options::Options;
@@ -47,9 +48,11 @@ pub(crate) struct Messages {
 pub(crate) struct Rows {
     /// The rows.
     pub(crate) batch: RecordBatch,
-    /// Which of the messages they are; `None`: all.
+    /// By row, the message that it is of; `None`: each message gave one.
     pub(crate) kept: Option<Vec<usize>>,
-    /// The first message that could not be read, and why.
+    /// How many messages could not be read.
+    pub(crate) skipped: u64,
+    /// The first of them, and why.
     pub(crate) first: Option<(usize, String)>,
 }
 
@@ -150,9 +153,17 @@ impl MessageFormat {
     pub(crate) fn on_error(&self) -> OnError {
         match self {
             Self::Text(Format::Csv(options)) => options.on_error,
-            Self::Text(Format::Json(options) | Format::Debezium(options)) => options.on_error,
+            Self::Text(Format::Json(options)) => options.on_error,
+            Self::Text(Format::Debezium(options)) => options.json.on_error,
             Self::Avro(format) => format.on_error,
             Self::Text(Format::Parquet(_)) | Self::Raw => OnError::Fail,
+        }
+    }
+
+    /// Notes what a table that is written cannot have.
+    pub(crate) fn check_written(&self, options: &mut Options<'_>) {
+        if let Self::Text(format) = self {
+            format.check_written(options);
         }
     }
 
@@ -207,8 +218,11 @@ fn encode_raw(batch: &RecordBatch, out: &mut Messages) -> Result<()> {
 
 /// Decodes messages into the wanted columns.
 pub(crate) struct MessageDecoder {
+    /// Of one row a message.
     wanted: SchemaRef,
     how: How,
+    /// Those rows are change events, and stand for rows of these columns.
+    changes: Option<SchemaRef>,
 }
 
 enum How {
@@ -219,15 +233,21 @@ enum How {
 }
 
 impl MessageDecoder {
-    /// A decoder of messages that hold the columns `declared` and shall give `wanted`.
+    /// A decoder of messages that hold the columns `declared` and shall give `wanted`; of a change-log, `wanted` ends in
+    /// the kind.
     pub(crate) fn new(format: &MessageFormat, declared: &SchemaRef, wanted: &SchemaRef) -> Self {
+        if let MessageFormat::Text(Format::Debezium(options)) = format {
+            let events = debezium::event_schema(options, wanted);
+            let how = How::Text(Box::new(JsonDecoder::new(&events)));
+            return Self { wanted: events, how, changes: Some(SchemaRef::clone(wanted)) };
+        }
         let how = match format {
             MessageFormat::Text(Format::Csv(options)) => How::Text(Box::new(CsvDecoder::new(options, declared, wanted))),
             MessageFormat::Text(_) => How::Text(Box::new(JsonDecoder::new(wanted))),
             MessageFormat::Raw => How::Raw,
             MessageFormat::Avro(format) => How::Avro(SchemaRef::clone(&format.schema)),
         };
-        Self { wanted: SchemaRef::clone(wanted), how }
+        Self { wanted: SchemaRef::clone(wanted), how, changes: None }
     }
 
     /// The rows of some messages.
@@ -235,18 +255,27 @@ impl MessageDecoder {
     /// # Errors
     /// A fault of the format's decoder; messages that cannot be read are told in [`Rows`].
     pub(crate) fn decode(&mut self, messages: &Messages, range: Range<usize>) -> Result<Rows> {
+        let rows = self.one_each(messages, range)?;
+        match &self.changes {
+            Some(wanted) => changed(rows, wanted),
+            None => Ok(rows),
+        }
+    }
+
+    /// At most one row of each message.
+    fn one_each(&mut self, messages: &Messages, range: Range<usize>) -> Result<Rows> {
         if let How::Avro(record) = &self.how {
             return avro(messages, range, record, &self.wanted);
         }
         if self.wanted.fields().is_empty() {
-            return Ok(Rows { batch: empty_columns(&self.wanted, range.len())?, kept: None, first: None });
+            return Ok(Rows::all(empty_columns(&self.wanted, range.len())?));
         }
         let whole = match &mut self.how {
             How::Text(decoder) => text(decoder.as_mut(), messages.slab(&range), range.len())?.ok(),
             _ => raw(messages, &range, &self.wanted).ok(),
         };
         match whole {
-            Some(batch) => Ok(Rows { batch, kept: None, first: None }),
+            Some(batch) => Ok(Rows::all(batch)),
             None => self.one_by_one(messages, range),
         }
     }
@@ -266,21 +295,39 @@ impl MessageDecoder {
                 Err(reason) => first = first.or(Some((index - range.start, reason))),
             }
         }
-        Ok(Rows { batch: concat_batches(&self.wanted, &batches)?, kept: Some(kept), first })
+        let skipped = (range.len() - kept.len()) as u64;
+        Ok(Rows { batch: concat_batches(&self.wanted, &batches)?, kept: Some(kept), skipped, first })
     }
+}
+
+impl Rows {
+    fn all(batch: RecordBatch) -> Self {
+        Self { batch, kept: None, skipped: 0, first: None }
+    }
+}
+
+/// The rows that change events stand for.
+fn changed(events: Rows, wanted: &SchemaRef) -> Result<Rows> {
+    let changes = changes(&events.batch, wanted)?;
+    let message = |event: usize| events.kept.as_ref().map_or(event, |kept| kept[event]);
+    let first = changes.first.map(|(event, reason)| (message(event), reason));
+    let first = [events.first, first].into_iter().flatten().min_by_key(|(index, _)| *index);
+    let kept = changes.events.into_iter().map(message).collect();
+    Ok(Rows { batch: changes.rows, kept: Some(kept), skipped: events.skipped + changes.bad, first })
 }
 
 /// One record a message; a bad one leaves nothing in the columns.
 fn avro(messages: &Messages, range: Range<usize>, record: &SchemaRef, wanted: &SchemaRef) -> Result<Rows> {
     let mut reader = RowReader::new(record, wanted);
-    let (mut kept, mut first) = (Vec::with_capacity(range.len()), None);
+    let (mut kept, mut first, count) = (Vec::with_capacity(range.len()), None, range.len());
     for (index, message) in range.map(|index| messages.get(index)).enumerate() {
         match reader.push(message) {
             Ok(()) => kept.push(index),
             Err(fault) => first = first.or_else(|| Some((index, fault.to_string()))),
         }
     }
-    Ok(Rows { batch: reader.finish()?, kept: first.is_some().then_some(kept), first })
+    let skipped = (count - kept.len()) as u64;
+    Ok(Rows { batch: reader.finish()?, kept: first.is_some().then_some(kept), skipped, first })
 }
 
 fn empty_columns(schema: &SchemaRef, rows: usize) -> Result<RecordBatch> {

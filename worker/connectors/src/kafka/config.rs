@@ -144,9 +144,6 @@ impl SourceConfig {
         let interval = options.duration("scan.topic-partition-discovery.interval").unwrap_or(DEFAULT_DISCOVERY);
         let declared = values(&spec.declared);
         let format = MessageFormat::parse(&mut options, &["value.format", "format"], &declared);
-        if format.as_ref().is_some_and(MessageFormat::carries_changes) {
-            options.bad_value("format", "'json', 'csv' or 'raw' for a table that is read");
-        }
         options.unsupported(&["key.format", "key.fields", "key.fields-prefix"]);
         options.without_effect(&["value.fields-include", "scan.parallelism"]);
         if [&startup, bounded.as_ref().unwrap_or(&startup)].iter().any(|place| matches!(place, Place::Offsets(_)))
@@ -236,8 +233,12 @@ impl SinkConfig {
             columns.into_iter().filter(|index| !key_columns.contains(index)).collect()
         };
         let format = MessageFormat::parse(&mut options, &["value.format", "format"], &of(&spec.schema, &value));
+        format.iter().for_each(|format| format.check_written(&mut options));
         let key = (!key_columns.is_empty()).then(|| {
             let format = MessageFormat::parse(&mut options, &["key.format"], &of(&spec.schema, &key_columns))?;
+            if format.carries_changes() {
+                options.bad_value("key.format", "'json', 'csv', 'avro' or 'raw'");
+            }
             Some((format, key_columns))
         });
         let guarantees = [
@@ -252,7 +253,7 @@ impl SinkConfig {
             expired: options.choice("sink.expired-commits", &[("send", Some(Expired::Send)), ("drop", Some(Expired::Drop))], None),
         };
         if upsert && format.as_ref().is_some_and(MessageFormat::carries_changes) {
-            options.bad_value("value.format", "'json', 'csv' or 'raw': the key and a missing value tell what changed");
+            options.bad_value("value.format", "'json', 'csv', 'avro' or 'raw': the key and a missing value tell what changed");
         }
         options.unsupported(&["key.fields-prefix", "sink.buffer-flush.max-rows", "sink.buffer-flush.interval"]);
         options.without_effect(&["sink.parallelism"]);

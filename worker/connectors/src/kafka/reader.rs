@@ -52,7 +52,7 @@ impl Reader {
             );
             return Err(DataflowError::new("kafka", ErrorKind::Data, message));
         }
-        position.skipped += (range.len() - decoded.batch.num_rows()) as u64;
+        position.skipped += decoded.skipped;
         let columns = columns(&self.config, &self.topic, self.partition, batch, range.clone(), decoded)?;
         *from = range.end;
         position.next = batch.offsets.get(range.end).copied().unwrap_or(batch.next);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampMillisecondArray, UInt8Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rheos_connectors::environment::PrintStream;
-use rheos_connectors::{Environment, accepts_changelog, check, connectors};
+use rheos_connectors::{Environment, accepts_changelog, check, connectors, emits_changelog};
 use rheos_dataflow::changelog::KIND_COLUMN;
 use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
 use rheos_dataflow::key_group::Subtask;
@@ -110,6 +110,8 @@ fn a_change_log_into_a_sink_that_only_appends_is_refused() {
     assert_eq!(problems(sink(&[("connector", "print")], true), Delivery::ExactlyOnce), [""; 0]);
     assert_eq!(problems(sink(&[("connector", "blackhole")], true), Delivery::AtMostOnce), [""; 0]);
     assert!(accepts_changelog("print", &options(&[])) && !accepts_changelog("filesystem", &options(&[])));
+    let changes = options(&[("format", "debezium-json")]);
+    assert!(emits_changelog("filesystem", &changes) && emits_changelog("kafka", &changes) && !emits_changelog("print", &changes));
 }
 
 #[test]

@@ -198,7 +198,7 @@ pub(crate) fn group(grouping: Grouping) -> Result<Grouped> {
         _ => Windowing::None,
     };
     if !matches!(windowing, Windowing::None) && grouping.input.changelog {
-        return fail_hint(span, "windows over a query whose results change are not supported", "group by the window first");
+        return fail_hint(span, window::OVER_CHANGES, window::OVER_CHANGES_HINT);
     }
     let windowed = matches!(windowing, Windowing::Time { .. } | Windowing::Attached { .. });
     let (plain, window_keys): (Vec<_>, Vec<_>) =

@@ -49,7 +49,7 @@ impl Script {
             Statement::CreateTable(def) => {
                 let name = def.name.clone();
                 self.declare(&name)?;
-                let table = table(*def)?;
+                let table = table(*def, options)?;
                 self.catalog.relations.insert(name.value, Relation::Table(Arc::new(table)));
                 Ok(())
             }
@@ -169,11 +169,25 @@ fn to_sink(table: &Table, columns: &[Ident], rel: Arc<Rel>, span: Span) -> Resul
     calc(Arc::clone(&rel), None, collect(items)?, span)
 }
 
+/// A table of these columns and nothing else.
+fn columns_only(name: &str, columns: Vec<TableColumn>) -> Table {
+    Table {
+        name: name.to_owned(),
+        columns,
+        options: Default::default(),
+        watermark: None,
+        partition_by: vec![],
+        primary_key: vec![],
+        changelog: false,
+    }
+}
+
 /// Binds the expressions of a table.
-fn table(def: TableDef) -> Result<Table> {
+fn table(def: TableDef, options: &PlanOptions) -> Result<Table> {
     let span = def.name.span;
-    let mut table =
-        Table { name: def.name.value, columns: vec![], options: def.options, watermark: None, partition_by: vec![], primary_key: vec![] };
+    let mut table = columns_only(&def.name.value, vec![]);
+    table.options = def.options;
+    table.changelog = (options.emits_changelog)(table.connector(), &table.options);
     table.partition_by = def.partition_by.into_iter().map(|name| name.value).collect();
     table.primary_key = def.primary_key.into_iter().map(|name| name.value).collect();
     let physical = |column: &ColumnDef, ty: &DataType, not_null: bool| TableColumn {
@@ -187,14 +201,7 @@ fn table(def: TableDef) -> Result<Table> {
         ColumnKind::Physical { ty, not_null } => Some(physical(column, ty, *not_null)),
         ColumnKind::Computed(_) => None,
     });
-    let base: Arc<Table> = Arc::new(Table {
-        name: table.name.clone(),
-        columns: base.collect(),
-        options: Default::default(),
-        watermark: None,
-        partition_by: vec![],
-        primary_key: vec![],
-    });
+    let base = Arc::new(columns_only(&table.name, base.collect()));
     if base.columns.is_empty() {
         return fail(span, format!("table \"{}\" has no physical columns", table.name));
     }
@@ -225,15 +232,7 @@ fn watermark(table: &Table, column: &Ident, ast: &Ast) -> Result<Watermark> {
         computed: None,
         metadata: None,
     });
-    let all = Table {
-        name: table.name.clone(),
-        columns: all.collect(),
-        options: Default::default(),
-        watermark: None,
-        partition_by: vec![],
-        primary_key: vec![],
-    };
-    let scope = Scope::new(Rel::scan(&Arc::new(all)), None);
+    let scope = Scope::new(Rel::scan(&Arc::new(columns_only(&table.name, all.collect()))), None);
     let found = scope.resolve(std::slice::from_ref(column))?;
     if !types::is_event_time(&found.ty) {
         let message = format!("the watermark's column \"{}\" is {}", column.value, types::name(&found.ty));

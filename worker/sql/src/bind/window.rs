@@ -21,6 +21,10 @@ use crate::rel::{self, Op, Rel, Role};
 use crate::show::duration;
 use crate::types;
 
+/// A window's result is final, and a change would come to one that is out already.
+pub(crate) const OVER_CHANGES: &str = "windows over rows that change are not supported";
+pub(crate) const OVER_CHANGES_HINT: &str = "group by the window first, or read a table that only gets new rows";
+
 /// A call of a window table function: the table is still a name.
 #[derive(Debug)]
 pub(crate) struct TableFunction<'a> {
@@ -120,7 +124,7 @@ impl TableFunction<'_> {
         let time = binder.bind(&Ast::Identifier(self.time.clone()))?;
         let name = event_time(&scope.rel, &time, self.time.span)?;
         if scope.rel.changelog {
-            return fail_hint(self.span, "windows over a query whose results change are not supported", "group by the window first");
+            return fail_hint(self.span, OVER_CHANGES, OVER_CHANGES_HINT);
         }
         Ok(Rel::assign(scope.rel, window, name))
     }

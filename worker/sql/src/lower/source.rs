@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
+use rheos_dataflow::changelog::KIND_COLUMN;
 use rheos_dataflow::graph::{CalcSpec, Node, OperatorId, OperatorSpec, SourceSpec, WatermarkSpec};
 use rheos_dataflow::time::Millis;
 
 use crate::catalog::{Table, TableColumn};
 use crate::error::{Fault, Result};
 use crate::functions::row;
-use crate::lower::{Compiler, internal};
+use crate::lower::{Compiler, internal, with_kind};
 use crate::rel::{self, Op, Rel};
 use crate::types;
 
@@ -117,9 +118,9 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
         }
     }
     let declared = Schema::new(table.physical().map(TableColumn::field).collect::<Vec<_>>());
-    let physical: SchemaRef =
-        Arc::new(Schema::new(declared.fields().iter().filter_map(|field| pruned(field, &reads, 0)).collect::<Vec<_>>()));
-    let plain = columns.iter().all(|column| column.computed.is_none()) && columns.len() == physical.fields().len();
+    let physical: Fields = declared.fields().iter().filter_map(|field| pruned(field, &reads, 0)).collect();
+    let plain = columns.iter().all(|column| column.computed.is_none()) && columns.len() == physical.len();
+    let physical = with_kind(physical.iter().map(|field| field.as_ref().clone()).collect(), table.changelog);
     let compiler = Compiler::new(&physical)?;
     let project = columns.iter().map(|column| match &column.computed {
         Some(expr) => compiler.compile(expr),
@@ -131,7 +132,7 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
         let nullable = column.computed.is_some() || !column.not_null;
         Ok(types::field(&column.name, ty).with_nullable(nullable))
     });
-    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
+    let schema = with_kind(fields.collect::<Result<Vec<_>>>()?, table.changelog);
     let watermark = match watermark {
         Some(watermark) => Some(WatermarkSpec {
             expression: Compiler::new(&schema)?.compile(&watermark.expression)?,
@@ -151,13 +152,14 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
             watermark,
         }),
         schema,
-        changelog: false,
+        changelog: table.changelog,
         state_schema: Some(format!("source {} {}", table.connector(), table.name)),
     })
 }
 
 fn title(table: &Table, used: &[&TableColumn], physical: &Schema, watermark: bool) -> String {
-    let mut columns: Vec<String> = physical.fields().iter().map(|field| shown(field)).collect();
+    let data = physical.fields().iter().filter(|field| field.name() != KIND_COLUMN);
+    let mut columns: Vec<String> = data.map(|field| shown(field)).collect();
     let computed = used.iter().filter_map(|column| Some((&column.name, column.computed.as_ref()?)));
     columns.extend(computed.map(|(name, expr)| format!("{name} AS {}", crate::show::expr(expr))));
     let watermark = match (&table.watermark, watermark) {

@@ -140,6 +140,27 @@ fn an_aggregate_of_changes_retracts() {
 }
 
 #[test]
+fn a_table_of_changes_is_a_change_log_from_its_source_on() {
+    check(
+        "CREATE TABLE items (id BIGINT NOT NULL, kind STRING, price BIGINT, dear AS price > 100) WITH ('connector' = 'kafka', 'format' = 'debezium-json');
+         CREATE TABLE o (kind STRING, total BIGINT) WITH ('connector' = 'print');
+         CREATE TABLE p (id BIGINT) WITH ('connector' = 'print');
+         INSERT INTO o SELECT kind, SUM(price) FROM items WHERE dear GROUP BY kind;
+         INSERT INTO p SELECT id FROM items;",
+        expect![[r#"
+            sink:o  sink o (print) [changes]
+              calc:items:1185f07e  kind, EXPR$1 AS total [changes]
+                group-aggregate:items:0c8d5123  SUM(price) by kind [changes] [state: retracting keys(STRING) calls(SUM(BIGINT))]
+                  calc:items:49f29706  kind, price WHERE dear [changes] => hash(kind)
+                    source:items  source items (kafka): id, kind, price, dear AS price > 100 [changes]
+            sink:p  sink p (print) [changes]
+              calc:items:bb871554  id [changes]
+                source:items (see above)
+        "#]],
+    );
+}
+
+#[test]
 fn distinct_union_and_with() {
     check(
         "CREATE TABLE o (name STRING) WITH ('connector' = 'print');
