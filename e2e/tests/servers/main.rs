@@ -8,6 +8,7 @@
     reason = "tests: they fail by panicking, and run real files, clocks and processes"
 )]
 
+mod files;
 mod kafka;
 mod s3;
 

@@ -7,7 +7,7 @@ use rheos_e2e::storage::{carries_a_job, conformance_of, conforms};
 
 use crate::block_on;
 
-fn start(kind: Kind) -> Gateway {
+pub(crate) fn start(kind: Kind) -> Gateway {
     let name = match kind {
         Kind::Versitygw | Kind::VersitygwSidecar => "RHEOS_VERSITYGW",
         Kind::Minio => "RHEOS_MINIO",

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use rheos_connectors::{Environment, connectors};
-use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, Pruning, SourceSpec};
 use rheos_dataflow::source::{Read, Start};
 
 /// Rows of a batch, as the engine asks.
@@ -33,6 +33,8 @@ fn graph(schema: &SchemaRef, events: u64) -> DataflowGraph {
         options: options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         physical: Arc::clone(schema),
         declared: Arc::clone(schema),
+        partition_by: Vec::new(),
+        pruning: Pruning::default(),
         prelude: None,
         watermark: None,
     };

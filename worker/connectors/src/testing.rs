@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use rheos_dataflow::graph::{SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{Pruning, SinkSpec, SourceSpec};
 use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
 use tokio::runtime::{Handle, Runtime};
 
@@ -58,6 +58,8 @@ pub(crate) fn source_spec(given: &[(&str, &str)], declared: &SchemaRef, physical
         options: options(given),
         physical: SchemaRef::clone(physical),
         declared: SchemaRef::clone(declared),
+        partition_by: Vec::new(),
+        pruning: Pruning::default(),
         prelude: None,
         watermark: None,
     }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use serde::{Deserialize, Serialize};
@@ -122,10 +123,45 @@ pub struct SourceSpec {
     pub physical: SchemaRef,
     /// All declared physical columns, before pruning.
     pub declared: SchemaRef,
+    /// Columns of `PARTITIONED BY`, which a connector may know from where a row lies.
+    pub partition_by: Vec<String>,
+    /// Which rows the job uses, where that is known.
+    pub pruning: Pruning,
     /// Computes the node's output from the physical columns (computed columns); `None` when they are the same.
     pub prelude: Option<CalcSpec>,
     /// How watermarks come out of the node's output; `None` for tables without `WATERMARK FOR`.
     pub watermark: Option<WatermarkSpec>,
+}
+
+/// Every row that the job uses satisfies all comparisons of one of these lists at least; without lists nothing is known.
+/// A connector may leave out rows that satisfy none; it need not, for filters stay where they are.
+#[derive(Debug, Clone, Default)]
+pub struct Pruning(pub Vec<Vec<Comparison>>);
+
+/// `column comparator value`; a null in the column satisfies none.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// A physical column.
+    pub column: String,
+    /// How it compares.
+    pub comparator: Comparator,
+    /// One value of the column's declared type, not null.
+    pub value: ArrayRef,
+}
+
+/// See [`Comparison`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparator {
+    /// `=`
+    Equal,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
 }
 
 /// `WATERMARK FOR column AS column - delay`.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::graph::OperatorId;
 use crate::key_group::Subtask;
-use crate::time::Epoch;
+use crate::time::{Epoch, Watermark};
 
 /// The right to make output visible: a durable checkpoint record proves that its committables are final.
 pub use rheos_checkpoint::CommitPermit;
@@ -88,6 +88,9 @@ pub trait SinkWriter {
 
     /// Rows of the open epoch (with the kind column, last, when the sink node is a change-log).
     fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+
+    /// The progress of event time; said at the close of each epoch, before the calls below.
+    fn watermark(&mut self, _watermark: Watermark) {}
 
     /// An epoch closed without a checkpoint. Sinks that are not transactional make their rows visible here.
     fn end_epoch(&mut self, _epoch: Epoch) -> Result<()> {

@@ -122,10 +122,12 @@ impl std::fmt::Debug for TableImport {
 pub struct SplitState {
     /// Which split, and its place in the order of discovery.
     pub assignment: crate::source::SplitAssignment,
-    /// Where to read on; the connector's own form. `None`: not begun.
+    /// Where to read on; the connector's own form. `None`: not begun, or nothing worth keeping of a split that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<serde_json::Value>,
     /// Its end was reached.
     pub finished: bool,
     /// Largest watermark that it gave, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<i64>,
 }

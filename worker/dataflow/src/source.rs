@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
+use crate::snapshot::SplitState;
 
 /// A part of a source that is read in order by one reader: a file, a partition, one of n generator sequences.
 pub type SplitId = String;
@@ -69,13 +70,22 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// A configured source: one a source node and engine. Implementations do I/O; the simulator has its own.
 pub trait Source: Send + Sync {
-    /// The splits that exist now, in a stable order. Called where the coordinator runs, at the start of a job and
-    /// then every `discovery_interval`; blocking is allowed.
+    /// The splits that exist now, in a stable order; later looks may leave out what an earlier one told. Called where the
+    /// coordinator runs, at the start of a job and then every `discovery_interval`; blocking is allowed.
     fn discover(&self) -> Result<Vec<SplitId>>;
+
+    /// The splits of the checkpoint that the job goes on from. Called once, before the first look, where the coordinator
+    /// runs.
+    fn restored(&self, _splits: &[&SplitState]) {}
 
     /// How often to look for new splits; `None`: once.
     fn discovery_interval(&self) -> Option<std::time::Duration> {
         None
+    }
+
+    /// Splits that one subtask reads side by side; the others wait in the order of discovery, and hold the watermark back.
+    fn open_limit(&self) -> usize {
+        usize::MAX
     }
 
     /// Opens a split. Must not block: it is called on a worker's thread.

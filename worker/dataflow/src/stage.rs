@@ -494,7 +494,10 @@ impl StageTask {
         let called = match &mut node.logic {
             Logic::Source => Ok(Progress::Done),
             Logic::Operator(operator) => operator.on_epoch_end(&end, &mut self.scratch),
-            Logic::Sink(writer) => writer.end_epoch(tick.epoch).map(|()| Progress::Done),
+            Logic::Sink(writer) => {
+                writer.watermark(node.status);
+                writer.end_epoch(tick.epoch).map(|()| Progress::Done)
+            }
         };
         if let (Some(now), Some(started)) = (self.now_ns, started) {
             node.busy_ns += now() - started;

@@ -1,5 +1,6 @@
 //! [pure] The relational plan to the dataflow graph: exchanges, phases, column numbers, physical expressions, ids.
 
+mod pruning;
 mod source;
 
 use std::collections::BTreeMap;
@@ -31,8 +32,8 @@ use crate::{optimize, show, types};
 pub(crate) fn lower(sinks: &[SinkPlan], options: &PlanOptions) -> Result<DataflowGraph> {
     let plans: Vec<Arc<Rel>> = sinks.iter().map(|sink| optimize::optimize(&sink.rel)).collect();
     let mut usage = Usage::default();
-    for plan in &plans {
-        usage.add(plan, false);
+    for (sink, plan) in sinks.iter().zip(&plans) {
+        usage.add(plan, waits_for_event_time(sink));
     }
     let mut lowering =
         Lowering { graph: DataflowGraph::default(), ids: Ids::default(), usage, options, sources: BTreeMap::new(), made: vec![] };
@@ -43,6 +44,11 @@ pub(crate) fn lower(sinks: &[SinkPlan], options: &PlanOptions) -> Result<Dataflo
     graph.edges.sort_by_key(|edge| (edge.to, edge.port));
     graph.validate().map_err(internal)?;
     Ok(graph)
+}
+
+/// Whether the table says when its partitions are whole by what their names tell (Flink's option).
+fn waits_for_event_time(sink: &SinkPlan) -> bool {
+    sink.table.options.get("sink.partition-commit.trigger").is_some_and(|trigger| trigger.eq_ignore_ascii_case("partition-time"))
 }
 
 struct Lowering<'a> {

@@ -117,6 +117,9 @@ fn coordinator(prepared: &Prepared, start: &Start, restored: &restore::Point) ->
     let facts = JobFacts::of(&prepared.plan, &job.uid, start.generation, job.parallelism, job.max_parallelism);
     let manifest: Option<&Manifest> = restored.point.manifest.as_ref();
     let from = Restored::read(&restored.point.record, manifest)?;
+    for (id, source) in &prepared.connectors.sources {
+        source.restored(&from.splits.iter().filter(|split| split.assignment.source == *id).collect::<Vec<_>>());
+    }
     let mut coordinator = Coordinator::new(job.pacing.clone(), facts, from);
     Ok(Box::new(move |event, now| coordinator.handle(event, now)))
 }

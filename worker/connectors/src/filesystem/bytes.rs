@@ -7,12 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::source::Waker;
 use tokio::sync::mpsc;
 
 use super::location::{Location, Remote, local_error};
+use super::split::{FileSplit, Version};
 
 /// A local read takes at most this much, bytes: the longest block of a worker thread.
 const LOCAL_READ: usize = 256 * 1024;
@@ -49,8 +51,9 @@ enum Pieces {
 }
 
 impl FileBytes {
-    /// Opens `file` of `location` at `position` of its decompressed bytes.
-    pub(crate) fn open(location: &Location, file: &str, gzip: bool, position: u64, waker: Waker) -> Result<Self> {
+    /// Opens the file of `split` in `location` at `position` of its decompressed bytes.
+    pub(crate) fn open(location: &Location, split: &FileSplit, gzip: bool, position: u64, waker: Waker) -> Result<Self> {
+        let file = split.file.as_str();
         let shown = location.show(file);
         // A gzip stream cannot be entered in the middle: read on from its start.
         let (seek, skip) = if gzip { (0, position) } else { (position, 0) };
@@ -66,7 +69,7 @@ impl FileBytes {
                 handle.seek(SeekFrom::Start(seek)).map_err(|error| local_error("reading", &path, &error))?;
                 Pieces::Local { file: handle, buffer: vec![0; if gzip { GZIP_STEP } else { LOCAL_READ }] }
             }
-            Location::Remote(remote) => Pieces::Remote(fetch(remote, file, seek, waker)),
+            Location::Remote(remote) => Pieces::Remote(fetch(remote, split, seek, waker)),
         };
         Ok(Self { pieces, gzip: gzip.then(|| MultiGzDecoder::new(Vec::new())), packed: Bytes::new(), skip, shown })
     }
@@ -130,24 +133,18 @@ impl FileBytes {
 }
 
 /// A task that reads an object from `from` on into a bounded queue; `None` in it is the object's end.
-fn fetch(remote: &Remote, file: &str, from: u64, waker: Waker) -> mpsc::Receiver<Result<Option<Bytes>>> {
+fn fetch(remote: &Remote, split: &FileSplit, from: u64, waker: Waker) -> mpsc::Receiver<Result<Option<Bytes>>> {
     let (sender, receiver) = mpsc::channel(REMOTE_QUEUE);
-    let (remote, file) = (remote.clone(), file.to_owned());
+    let (remote, split) = (remote.clone(), split.clone());
     remote.runtime.clone().spawn(async move {
-        let object = remote.object(&file);
-        let range = (from > 0).then_some(GetRange::Offset(from));
-        let store = Arc::clone(&remote.store);
-        let mut stream = match store.get_opts(&object, GetOptions { range, ..GetOptions::default() }).await {
-            Ok(result) => result.into_stream(),
-            // Behind the last byte there is nothing to get.
-            Err(_) if from > 0 && store.head(&object).await.is_ok_and(|meta| meta.size == from) => futures::stream::empty().boxed(),
+        let mut stream = match pieces(&remote, &split, from).await {
+            Ok(stream) => stream,
             Err(error) => futures::stream::once(async { Err(error) }).boxed(),
         };
         while let Some(piece) = stream.next().await {
             let failed = piece.is_err();
-            let piece = piece.map(Some).map_err(|error| remote.error("reading", &file, &error));
             // The reader is gone: nobody waits for the rest.
-            if sender.send(piece).await.is_err() || failed {
+            if sender.send(piece.map(Some)).await.is_err() || failed {
                 return waker();
             }
             waker();
@@ -156,4 +153,26 @@ fn fetch(remote: &Remote, file: &str, from: u64, waker: Waker) -> mpsc::Receiver
         waker();
     });
     receiver
+}
+
+/// The bytes of an object, which is what was found: one answer of the store is of one content.
+async fn pieces(remote: &Remote, split: &FileSplit, from: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
+    let object = remote.object(&split.file);
+    let shown = Location::Remote(remote.clone()).show(&split.file);
+    let range = (from > 0).then_some(GetRange::Offset(from));
+    let store = Arc::clone(&remote.store);
+    let result = match store.get_opts(&object, GetOptions { range, ..GetOptions::default() }).await {
+        Ok(result) => result,
+        // Behind the last byte there is nothing to get.
+        Err(error) if from > 0 => {
+            let meta = store.head(&object).await.map_err(|_| remote.error("reading", &split.file, &error))?;
+            split.verify(&Version::of(&meta), &shown)?;
+            let end = meta.size == from;
+            return if end { Ok(futures::stream::empty().boxed()) } else { Err(remote.error("reading", &split.file, &error)) };
+        }
+        Err(error) => return Err(remote.error("reading", &split.file, &error)),
+    };
+    split.verify(&Version::of(&result.meta), &shown)?;
+    let (remote, file) = (remote.clone(), split.file.clone());
+    Ok(result.into_stream().map(move |piece| piece.map_err(|error| remote.error("reading", &file, &error))).boxed())
 }

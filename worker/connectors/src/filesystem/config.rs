@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use regex::Regex;
-use rheos_dataflow::graph::{SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{METADATA_KEY, Pruning, SinkSpec, SourceSpec};
 
+use super::columns::{DEFAULT_PARTITION, FileColumns};
+use super::commit::PartitionCommit;
 use super::location::path_problem;
 use crate::format::Format;
 use crate::options::{Options, Problems};
@@ -18,19 +20,16 @@ const MAX_FILE_SIZE: u64 = 5 * 1024 * 1024 * 1024;
 /// Parts begin another file at this size, unless told, bytes.
 const DEFAULT_FILE_SIZE: u64 = 128 * 1024 * 1024;
 /// Parts of jobs that are not exactly-once are shown after this time, unless told.
-const DEFAULT_ROLLOVER: Duration = Duration::from_secs(1);
+pub(crate) const DEFAULT_ROLLOVER: Duration = Duration::from_secs(1);
 
-/// Options of Flink's that only move the time at which files are shown; here that is the checkpoint.
-const SINK_TIMING: [&str; 3] = ["sink.rolling-policy.check-interval", "sink.rolling-policy.inactivity-interval", "sink.parallelism"];
+/// Options of Flink's that change nothing here: intervals are looked at when an epoch closes.
+const SINK_TIMING: [&str; 2] = ["sink.rolling-policy.check-interval", "sink.parallelism"];
 /// Options of Flink's that nothing here does.
-const SINK_UNSUPPORTED: [&str; 7] = [
+const SINK_UNSUPPORTED: [&str; 4] = [
     "auto-compaction",
-    "sink.partition-commit.trigger",
-    "sink.partition-commit.delay",
-    "sink.partition-commit.policy.kind",
     "sink.partition-commit.policy.class",
-    "sink.partition-commit.watermark-time-zone",
-    "partition.time-extractor.timestamp-pattern",
+    "partition.time-extractor.class",
+    "partition.time-extractor.timestamp-formatter",
 ];
 
 /// How a file's bytes are packed.
@@ -63,8 +62,14 @@ pub struct SourceConfig {
     pub(crate) packing: Packing,
     pub(crate) monitor: Option<Duration>,
     pub(crate) pattern: Option<Regex>,
+    /// Columns of the files.
     pub(crate) declared: SchemaRef,
+    /// Those of them that are read.
     pub(crate) wanted: SchemaRef,
+    /// All wanted columns.
+    pub(crate) columns: FileColumns,
+    /// Which rows the job uses.
+    pub(crate) pruning: Pruning,
 }
 
 impl SourceConfig {
@@ -72,7 +77,9 @@ impl SourceConfig {
     pub fn parse(spec: &SourceSpec) -> Result<Self, Problems> {
         let mut options = Options::new(&spec.table, &spec.options);
         let path = path(&mut options);
-        let format = Format::parse(&mut options, &spec.declared);
+        let columns = FileColumns::parse(&mut options, spec);
+        let declared = FileColumns::in_files(&spec.declared, &spec.partition_by);
+        let format = Format::parse(&mut options, &declared);
         let packings = [("none", Packing::Plain), ("gzip", Packing::Gzip), ("gz", Packing::Gzip)];
         let packing = options.choice("compression", &packings, Packing::ByName);
         if packing == Packing::Gzip && matches!(format, Some(Format::Parquet(_))) {
@@ -87,8 +94,8 @@ impl SourceConfig {
         options.finish()?;
         // Without problems there is a format.
         let format = format.ok_or_else(Problems::new)?;
-        let (declared, wanted) = (SchemaRef::clone(&spec.declared), SchemaRef::clone(&spec.physical));
-        Ok(Self { path, format, packing, monitor, pattern, declared, wanted })
+        let wanted = FileColumns::in_files(&spec.physical, &spec.partition_by);
+        Ok(Self { path, format, packing, monitor, pattern, declared, wanted, columns, pruning: spec.pruning.clone() })
     }
 }
 
@@ -98,7 +105,12 @@ pub struct SinkConfig {
     pub(crate) path: String,
     pub(crate) format: Format,
     pub(crate) file_size: u64,
-    pub(crate) rollover: Duration,
+    /// A part older than this is closed when an epoch closes.
+    pub(crate) rollover: Option<Duration>,
+    /// The same for one that got no rows for so long.
+    pub(crate) inactivity: Option<Duration>,
+    /// How partitions are made known to be whole.
+    pub(crate) commit: Option<PartitionCommit>,
     pub(crate) default_partition: String,
     /// Indexes of the partition columns in the table's schema, in the order of `PARTITIONED BY`.
     pub(crate) partition_by: Vec<usize>,
@@ -122,13 +134,21 @@ impl SinkConfig {
         if file_size == 0 || file_size > MAX_FILE_SIZE {
             options.bad_value("sink.rolling-policy.file-size", "from 1b to 5gb");
         }
-        let rollover = options.duration("sink.rolling-policy.rollover-interval").unwrap_or(DEFAULT_ROLLOVER);
-        let default_partition = options.text("partition.default-name").unwrap_or("__DEFAULT_PARTITION__").to_owned();
+        let rollover = options.duration("sink.rolling-policy.rollover-interval");
+        let inactivity = options.duration("sink.rolling-policy.inactivity-interval");
+        let commit = PartitionCommit::parse(&mut options, &spec.partition_by);
+        let default_partition = options.text("partition.default-name").unwrap_or(DEFAULT_PARTITION).to_owned();
         options.without_effect(&SINK_TIMING);
         options.unsupported(&SINK_UNSUPPORTED);
+        for field in spec.schema.fields().iter().filter(|field| field.metadata().contains_key(METADATA_KEY)) {
+            options.problem(format!("column '{}' is METADATA, which is never written: declare it VIRTUAL", field.name()));
+        }
         let mut partition_by = Vec::new();
         for name in &spec.partition_by {
             match spec.schema.index_of(name) {
+                Ok(_) if name.starts_with(['.', '_']) => {
+                    options.problem(format!("PARTITIONED BY ({name}): folders whose names begin with '.' or '_' are hidden from readers"));
+                }
                 Ok(index) => partition_by.push(index),
                 Err(_) => options.problem(format!("PARTITIONED BY ({name}): the table has no such column")),
             }
@@ -150,6 +170,8 @@ impl SinkConfig {
             format,
             file_size,
             rollover,
+            inactivity,
+            commit,
             default_partition,
             partition_by,
             columns,

@@ -7,15 +7,33 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
+use regex::Regex;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use tokio::runtime::Handle;
 
+use super::split::{FileSplit, Version};
 use crate::environment::Environment;
 
-/// Most files in one folder; a listing beyond it is refused rather than kept in memory.
-const MAX_FILES: usize = 1_000_000;
 /// Deepest nesting of folders that is read.
 const MAX_DEPTH: usize = 32;
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    /// Only files whose path, as the user knows it or below the table's, matches.
+    pub(crate) pattern: Option<Regex>,
+    /// A listing beyond so many files is refused rather than kept in memory.
+    pub(crate) most: usize,
+}
+
+impl Listing {
+    fn wants(&self, base: &str, file: &str) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(file) || pattern.is_match(&shown(base, file)))
+    }
+}
+
+/// Files by their path.
+type Files = BTreeMap<String, Version>;
 
 /// A place for files.
 #[derive(Clone)]
@@ -63,52 +81,73 @@ impl Location {
         }
     }
 
-    /// Files below this place by their path relative to it, sorted; the empty path when the place is itself a file.
-    /// Hidden ones are left out. Blocks.
-    pub(crate) fn list(&self) -> Result<Vec<String>> {
+    /// Files below this place by their path relative to it; the empty path when the place is itself a file. Hidden ones
+    /// and those in progress are left out. Blocks.
+    pub(crate) fn list(&self, listing: &Listing) -> Result<Files> {
         match self {
-            Self::Local(path) => list_local(path),
-            Self::Remote(remote) => remote.list(),
+            Self::Local(path) => list_local(path, listing),
+            Self::Remote(remote) => remote.list(listing),
+        }
+    }
+
+    /// Sees whether a local file is still what was found; of an object, each answer of the store tells. `there`: it has to
+    /// be there.
+    pub(crate) fn verify(&self, split: &FileSplit, there: bool) -> Result<()> {
+        let Self::Local(base) = self else { return Ok(()) };
+        let path = if split.file.is_empty() { base.clone() } else { base.join(&split.file) };
+        match path.metadata() {
+            Ok(metadata) => split.verify(&Version::of_file(&metadata), &self.show(&split.file)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !there => Ok(()),
+            Err(error) => Err(local_error("opening", &path, &error)),
         }
     }
 
     /// The name of a file for messages.
     pub(crate) fn show(&self, file: &str) -> String {
-        let base = match self {
-            Self::Local(path) => path.display().to_string(),
-            Self::Remote(remote) => remote.shown.clone(),
-        };
-        if file.is_empty() { base } else { format!("{}/{file}", base.trim_end_matches('/')) }
+        match self {
+            Self::Local(path) => shown(&path.display().to_string(), file),
+            Self::Remote(remote) => shown(&remote.shown, file),
+        }
     }
+}
+
+fn shown(base: &str, file: &str) -> String {
+    if file.is_empty() { base.to_owned() } else { format!("{}/{file}", base.trim_end_matches('/')) }
 }
 
 impl Remote {
     /// The object of a relative path.
     pub(crate) fn object(&self, file: &str) -> ObjectPath {
-        file.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |path, part| path.join(part))
+        // As it was listed: signs that the client would rather write otherwise are part of the name.
+        let named = ObjectPath::parse(format!("{}/{file}", self.prefix));
+        named.unwrap_or_else(|_| file.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |path, part| path.join(part)))
     }
 
-    fn list(&self) -> Result<Vec<String>> {
-        let (store, prefix) = (Arc::clone(&self.store), self.prefix.clone());
-        let listed = wait(&self.runtime, async move {
-            if !prefix.as_ref().is_empty() && store.head(&prefix).await.is_ok() {
-                return Ok(vec![prefix]);
-            }
-            let objects: Vec<_> = store.list(Some(&prefix)).try_collect().await?;
-            Ok::<_, object_store::Error>(objects.into_iter().map(|object| object.location).collect())
-        })?;
-        let listed = listed.map_err(|error| self.error("listing", "", &error))?;
-        let mut files = Vec::with_capacity(listed.len());
-        for object in listed {
-            let parts: Option<Vec<_>> = object.prefix_match(&self.prefix).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
-            let Some(parts) = parts else { continue };
-            if !parts.iter().any(|part| hidden(part)) {
-                files.push(parts.join("/"));
-            }
+    /// Page by page; what is not wanted is not kept.
+    fn list(&self, listing: &Listing) -> Result<Files> {
+        let (remote, listing) = (self.clone(), listing.clone());
+        wait(&self.runtime, async move { remote.list_pages(&listing).await })?
+    }
+
+    async fn list_pages(&self, listing: &Listing) -> Result<Files> {
+        if !self.prefix.as_ref().is_empty()
+            && let Ok(meta) = self.store.head(&self.prefix).await
+        {
+            return Ok(Files::from([(String::new(), Version::of(&meta))]));
         }
-        files.sort();
-        if files.len() > MAX_FILES {
-            return Err(too_many(&self.shown));
+        let mut files = Files::new();
+        let mut objects = self.store.list(Some(&self.prefix));
+        while let Some(object) = objects.try_next().await.map_err(|error| self.error("listing", "", &error))? {
+            let Some(parts) = object.location.prefix_match(&self.prefix) else { continue };
+            let parts: Vec<_> = parts.map(|part| part.as_ref().to_owned()).collect();
+            let file = parts.join("/");
+            // Empty objects stand for folders in some tools, and have no rows in any format.
+            if object.size > 0 && !parts.iter().any(|part| hidden(part)) && listing.wants(&self.shown, &file) {
+                files.insert(file, Version::of(&object));
+                if files.len() > listing.most {
+                    return Err(too_many(&self.shown, listing));
+                }
+            }
         }
         Ok(files)
     }
@@ -147,20 +186,20 @@ fn remote_store(url: &str, options: &BTreeMap<String, String>) -> Result<(Arc<dy
     Ok((Arc::new(store), prefix))
 }
 
-fn list_local(path: &Path) -> Result<Vec<String>> {
+fn list_local(path: &Path, listing: &Listing) -> Result<Files> {
     let metadata = path.metadata().map_err(|error| local_error("opening", path, &error))?;
     if metadata.is_file() {
-        return Ok(vec![String::new()]);
+        return Ok(Files::from([(String::new(), Version::of_file(&metadata))]));
     }
-    let mut files = Vec::new();
-    walk(path, "", 0, &mut files)?;
-    files.sort();
+    let mut files = Files::new();
+    let base = path.display().to_string();
+    walk(path, (&base, ""), 0, listing, &mut files)?;
     Ok(files)
 }
 
-fn walk(folder: &Path, relative: &str, depth: usize, files: &mut Vec<String>) -> Result<()> {
-    if depth > MAX_DEPTH || files.len() > MAX_FILES {
-        return Err(too_many(&folder.display().to_string()));
+fn walk(folder: &Path, (base, relative): (&str, &str), depth: usize, listing: &Listing, files: &mut Files) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(too_many(&folder.display().to_string(), listing));
     }
     let entries = folder.read_dir().map_err(|error| local_error("listing", folder, &error))?;
     for entry in entries {
@@ -180,9 +219,12 @@ fn walk(folder: &Path, relative: &str, depth: usize, files: &mut Vec<String>) ->
             other => other.map_err(|error| local_error("opening", &entry.path(), &error))?,
         };
         if metadata.is_dir() {
-            walk(&entry.path(), &relative, depth + 1, files)?;
-        } else {
-            files.push(relative);
+            walk(&entry.path(), (base, &relative), depth + 1, listing, files)?;
+        } else if listing.wants(base, &relative) {
+            files.insert(relative, Version::of_file(&metadata));
+            if files.len() > listing.most {
+                return Err(too_many(base, listing));
+            }
         }
     }
     Ok(())
@@ -190,11 +232,14 @@ fn walk(folder: &Path, relative: &str, depth: usize, files: &mut Vec<String>) ->
 
 /// Names of work in progress and of side files, by the custom of the field.
 fn hidden(name: &str) -> bool {
-    name.starts_with('.') || name.starts_with('_')
+    name.starts_with(['.', '_']) || [".inprogress", ".tmp", ".filepart"].iter().any(|ending| name.ends_with(ending))
 }
 
-fn too_many(place: &str) -> DataflowError {
-    let message = format!("{place}: more than {MAX_FILES} files, or folders nested deeper than {MAX_DEPTH}; read a part of it");
+fn too_many(place: &str, listing: &Listing) -> DataflowError {
+    let message = format!(
+        "{place}: more than {} files, or folders nested deeper than {MAX_DEPTH}; read a part of it ('source.path.regex-pattern')",
+        listing.most
+    );
     DataflowError::new("filesystem", ErrorKind::User, message)
 }
 

@@ -4,23 +4,28 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read as StdRead;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use bytes::{Buf, Bytes};
-use object_store::ObjectStoreExt;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use rheos_dataflow::contain::contain;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
+use rheos_dataflow::graph::Pruning;
 use rheos_dataflow::source::{Read, SplitReader, Waker};
 use tokio::sync::mpsc;
 
 use super::location::{Location, Remote, local_error, wait};
+use super::prune;
+use super::split::{FileSplit, Version};
 
 /// Batches that a remote reader decodes ahead.
 const REMOTE_QUEUE: usize = 4;
@@ -31,17 +36,25 @@ const BLOCK_BYTES: u64 = 1024 * 1024;
 /// Blocks of a remote file that are kept.
 const BLOCKS: usize = 32;
 
-/// The number of row groups of a file. Blocks.
-pub(crate) fn row_groups(location: &Location, file: &str) -> Result<usize> {
-    let shown = location.show(file);
-    match location {
+/// The row groups of a file that may hold rows that the job uses. Blocks.
+pub(crate) fn row_groups(location: &Location, split: &FileSplit, pruning: &Pruning) -> Result<Vec<usize>> {
+    let shown = location.show(&split.file);
+    Ok(match location {
         Location::Local(base) => {
-            let path = if file.is_empty() { base.clone() } else { base.join(file) };
-            let file = File::open(&path).map_err(|error| local_error("opening", &path, &error))?;
-            Ok(footer(file, &shown)?.metadata().num_row_groups())
+            let footer = footer(open_local(base, &split.file)?, &shown)?;
+            prune::kept(footer.metadata(), footer.schema(), pruning)
         }
-        Location::Remote(remote) => Ok(footer(RemoteFile::open(remote, file)?, &shown)?.metadata().num_row_groups()),
-    }
+        Location::Remote(remote) => {
+            let file = RemoteFile::open(remote, split)?;
+            let footer = footer(file.clone(), &shown).map_err(|error| file.blame(error))?;
+            prune::kept(footer.metadata(), footer.schema(), pruning)
+        }
+    })
+}
+
+fn open_local(base: &Path, file: &str) -> Result<File> {
+    let path = if file.is_empty() { base.to_owned() } else { base.join(file) };
+    File::open(&path).map_err(|error| local_error("opening", &path, &error))
 }
 
 /// Reads a file's footer.
@@ -57,24 +70,23 @@ fn guarded<T>(shown: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Opens one row group behind its first `skip` rows.
 pub(crate) fn open(
     location: &Location,
-    file: &str,
+    split: &FileSplit,
     group: usize,
     skip: u64,
     wanted: &SchemaRef,
     waker: Waker,
 ) -> Result<Box<dyn SplitReader>> {
-    let shown = location.show(file);
+    let shown = location.show(&split.file);
     match location {
         Location::Local(base) => {
-            let path = if file.is_empty() { base.clone() } else { base.join(file) };
-            let file = File::open(&path).map_err(|error| local_error("opening", &path, &error))?;
+            let file = open_local(base, &split.file)?;
             Ok(Box::new(LocalReader { shown, wanted: SchemaRef::clone(wanted), open: Open::Not { file, group }, rows: skip }))
         }
         Location::Remote(remote) => {
             let (sender, batches) = mpsc::channel(REMOTE_QUEUE);
-            let (remote, file, wanted) = (remote.clone(), file.to_owned(), SchemaRef::clone(wanted));
+            let (remote, split, wanted) = (remote.clone(), split.clone(), SchemaRef::clone(wanted));
             remote.runtime.clone().spawn_blocking(move || {
-                let ended = decode_remote(&remote, &file, group, skip, &wanted, &sender, &waker);
+                let ended = decode_remote(&remote, &split, group, skip, &wanted, &sender, &waker);
                 let _ = sender.blocking_send(ended.map(|()| None));
                 waker();
             });
@@ -198,46 +210,63 @@ impl SplitReader for RemoteReader {
 
 fn decode_remote(
     remote: &Remote,
-    file: &str,
+    split: &FileSplit,
     group: usize,
     skip: u64,
     wanted: &SchemaRef,
     sender: &mpsc::Sender<Result<Option<RecordBatch>>>,
     waker: &Waker,
 ) -> Result<()> {
-    let shown = Location::Remote(remote.clone()).show(file);
-    let mut batches = Batches::new(RemoteFile::open(remote, file)?, &shown, group, skip, REMOTE_ROWS, wanted)?;
-    while let Some(batch) = batches.next()? {
-        if sender.blocking_send(Ok(Some(batch))).is_err() {
-            break; // The reader is gone.
+    let shown = Location::Remote(remote.clone()).show(&split.file);
+    let file = RemoteFile::open(remote, split)?;
+    let read = || {
+        let mut batches = Batches::new(file.clone(), &shown, group, skip, REMOTE_ROWS, wanted)?;
+        while let Some(batch) = batches.next()? {
+            if sender.blocking_send(Ok(Some(batch))).is_err() {
+                break; // The reader is gone.
+            }
+            waker();
         }
-        waker();
-    }
-    Ok(())
+        Ok(())
+    };
+    read().map_err(|error| file.blame(error))
 }
 
 /// A remote file as the Parquet reader wants it: random access that blocks, in cached blocks.
 #[derive(Clone)]
 struct RemoteFile {
     remote: Remote,
-    file: String,
+    split: FileSplit,
     size: u64,
     blocks: Arc<Mutex<VecDeque<(u64, Bytes)>>>,
+    /// What the store said last that was no bytes; Parquet's errors are text.
+    fault: Arc<Mutex<Option<DataflowError>>>,
 }
 
 impl RemoteFile {
-    fn open(remote: &Remote, file: &str) -> Result<Self> {
-        let (store, object) = (Arc::clone(&remote.store), remote.object(file));
+    fn open(remote: &Remote, split: &FileSplit) -> Result<Self> {
+        let (store, object) = (Arc::clone(&remote.store), remote.object(&split.file));
         let head = wait(&remote.runtime, async move { store.head(&object).await })?;
-        let size = head.map_err(|error| remote.error("opening", file, &error))?.size;
-        Ok(Self { remote: remote.clone(), file: file.to_owned(), size, blocks: Arc::default() })
+        let meta = head.map_err(|error| remote.error("opening", &split.file, &error))?;
+        split.verify(&Version::of(&meta), &Location::Remote(remote.clone()).show(&split.file))?;
+        Ok(Self { remote: remote.clone(), split: split.clone(), size: meta.size, blocks: Arc::default(), fault: Arc::default() })
     }
 
     fn range(&self, from: u64, to: u64) -> parquet::errors::Result<Bytes> {
-        let (store, object) = (Arc::clone(&self.remote.store), self.remote.object(&self.file));
-        let bytes = wait(&self.remote.runtime, async move { store.get_range(&object, from..to).await });
-        let bytes = bytes.map_err(|error| ParquetError::External(Box::new(error)))?;
-        bytes.map_err(|error| ParquetError::External(Box::new(self.remote.error("reading", &self.file, &error))))
+        let (remote, split) = (self.remote.clone(), self.split.clone());
+        let bytes = wait(&self.remote.runtime, async move { piece(&remote, &split, from..to).await });
+        bytes.and_then(|bytes| bytes).map_err(|error| {
+            let told = ParquetError::General(error.to_string());
+            if let Ok(mut fault) = self.fault.lock() {
+                *fault = Some(error);
+            }
+            told
+        })
+    }
+
+    /// The store's fault behind `error`, if it is one.
+    fn blame(&self, error: DataflowError) -> DataflowError {
+        self.fault.lock().ok().and_then(|mut fault| fault.take()).unwrap_or(error)
     }
 
     /// The block that holds `position`.
@@ -257,6 +286,15 @@ impl RemoteFile {
         }
         Ok(bytes)
     }
+}
+
+/// Some bytes of an object, which is what was found.
+async fn piece(remote: &Remote, split: &FileSplit, range: Range<u64>) -> Result<Bytes> {
+    let failed = |error: object_store::Error| remote.error("reading", &split.file, &error);
+    let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+    let result = remote.store.get_opts(&remote.object(&split.file), options).await.map_err(failed)?;
+    split.verify(&Version::of(&result.meta), &Location::Remote(remote.clone()).show(&split.file))?;
+    result.bytes().await.map_err(failed)
 }
 
 impl Length for RemoteFile {

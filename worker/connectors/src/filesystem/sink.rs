@@ -1,11 +1,11 @@
 //! [io] The writing half: rows to part files, part files to committables, committables to files that readers see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -13,22 +13,30 @@ use futures::future::try_join_all;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::graph::OperatorId;
 use rheos_dataflow::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
-use rheos_dataflow::time::Epoch;
+use rheos_dataflow::time::{Epoch, Millis, WATERMARK_MIN, Watermark};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::config::SinkConfig;
+use super::columns::escape;
+use super::commit::Said;
+use super::config::{DEFAULT_ROLLOVER, SinkConfig};
 use super::location::Location;
+use super::markers::{Commit, Markers};
 use super::staging::{StagedFile, Staging};
 use crate::environment::Environment;
+use crate::failpoint;
 use crate::format::encode::{Durable, Encoder, encoder};
 use crate::text::ValueText;
 
 /// Files of a committable; more files make more committables, each well below its limit of 1 MiB.
 const FILES_IN_COMMITTABLE: usize = 1_000;
-/// Part files that one writer has open; another partition closes the one that was opened first.
-const OPEN_PARTS: usize = 64;
+/// Part files that one writer has open; another partition closes the one that got no rows for the longest time.
+const OPEN_PARTS: usize = 256;
+/// What they hold together, bytes; beyond it the largest is closed. Of each a piece or two may wait in memory.
+const OPEN_BYTES: u64 = 512 * 1024 * 1024;
+/// Part files of one writer between two checkpoints; a record names them all.
+pub(crate) const MAX_PARTS: usize = 10_000;
 
 /// See [`crate::filesystem`].
 pub struct FilesystemSink {
@@ -36,13 +44,33 @@ pub struct FilesystemSink {
     staging: Staging,
     sink: OperatorId,
     runtime: Handle,
+    /// Of tables that say when a partition is whole.
+    markers: Option<Arc<Markers>>,
 }
 
 /// What a committable says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Payload {
     files: Vec<StagedFile>,
+    /// Partitions whose files have been shown without a record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shown: Vec<String>,
+    /// Of tables that say when a partition is whole, once for each subtask and checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    progress: Option<Progress>,
+}
+
+/// How far a subtask is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Progress {
+    /// How many subtasks there are.
+    subtasks: u32,
+    /// The largest watermark so far.
+    clock: Millis,
+    /// Nothing is on its way: the others need not wait.
+    idle: bool,
 }
 
 impl FilesystemSink {
@@ -57,7 +85,33 @@ impl FilesystemSink {
 
     pub(crate) fn at(config: SinkConfig, sink: &OperatorId, location: Location, runtime: Handle) -> Self {
         let staging = Staging::new(location, runtime.clone());
-        Self { config: Arc::new(config), staging, sink: sink.clone(), runtime }
+        let markers = config.commit.clone().map(|commit| Arc::new(Markers::new(commit)));
+        Self { config: Arc::new(config), staging, sink: sink.clone(), runtime, markers }
+    }
+
+    /// What committables say, together.
+    fn read(&self, permit: &CommitPermit, committables: Vec<Committable>) -> Result<Commit> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as Millis;
+        let mut commit = Commit { files: Vec::new(), shown: Vec::new(), now, watermark: None };
+        let (mut said, mut subtasks) = (Said::default(), 0);
+        for committable in committables {
+            if committable.epoch > permit.epoch() {
+                let message = format!("asked to commit epoch {} with a permit for {}", committable.epoch, permit.epoch());
+                return Err(DataflowError::new("filesystem", ErrorKind::Bug, message));
+            }
+            let payload: Payload = serde_json::from_value(committable.payload).map_err(|error| {
+                let message = format!("a committable of {} cannot be read: {error}", self.sink);
+                DataflowError::new("filesystem", ErrorKind::State, message)
+            })?;
+            commit.files.extend(payload.files);
+            commit.shown.extend(payload.shown);
+            if let Some(progress) = payload.progress {
+                subtasks = progress.subtasks;
+                said.add(committable.subtask, committable.epoch, progress.clock, progress.idle);
+            }
+        }
+        commit.watermark = if subtasks > 0 { said.watermark(subtasks, permit.epoch()) } else { None };
+        Ok(commit)
     }
 }
 
@@ -65,6 +119,9 @@ impl Sink for FilesystemSink {
     fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         self.staging.prepare()?;
         let names = Names::new(context, &self.sink, self.config.format.extension());
+        if let Some(markers) = &self.markers {
+            markers.belongs_to(&names.token);
+        }
         Ok(Box::new(Writer {
             config: Arc::clone(&self.config),
             staging: self.staging.clone(),
@@ -74,28 +131,37 @@ impl Sink for FilesystemSink {
             open: BTreeMap::new(),
             closed: Vec::new(),
             publishing: Vec::new(),
+            shown: BTreeSet::new(),
+            progress: Progress { subtasks: context.subtask.workers, clock: WATERMARK_MIN, idle: false },
             runtime: self.runtime.clone(),
             files: 0,
         }))
     }
 
     fn commit(&self, permit: &CommitPermit, committables: Vec<Committable>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
-        let mut files = Vec::new();
-        for committable in committables {
-            if committable.epoch > permit.epoch() {
-                let message = format!("asked to commit epoch {} with a permit for {}", committable.epoch, permit.epoch());
-                return Box::pin(async move { Err(DataflowError::new("filesystem", ErrorKind::Bug, message)) });
+        let (staging, markers) = (self.staging.clone(), self.markers.clone());
+        let commit = self.read(permit, committables);
+        Box::pin(async move {
+            let commit = commit?;
+            failpoint::pass("files.commit");
+            match markers {
+                Some(markers) => markers.commit(&staging, commit).await?,
+                None => staging.publish(commit.files).await?,
             }
-            match serde_json::from_value::<Payload>(committable.payload) {
-                Ok(payload) => files.extend(payload.files),
-                Err(error) => {
-                    let message = format!("a committable of {} cannot be read: {error}", self.sink);
-                    return Box::pin(async move { Err(DataflowError::new("filesystem", ErrorKind::State, message)) });
-                }
-            }
-        }
-        self.staging.publish(files)
+            failpoint::pass("files.committed");
+            Ok(())
+        })
     }
+
+    /// A partition is whole only when nobody has anything left for it.
+    fn gathers(&self) -> bool {
+        self.markers.is_some()
+    }
+}
+
+/// FNV-1a.
+pub(super) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Names of staged and final files. The nonce is new for each writer, so a name never means two contents: not after a
@@ -112,9 +178,8 @@ struct Names {
 
 impl Names {
     fn new(context: &SinkContext, sink: &OperatorId, extension: &'static str) -> Self {
-        // FNV-1a; only told apart, never trusted.
-        let text = [context.job_uid.as_bytes(), &[0], sink.0.as_bytes()].concat();
-        let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        // Only told apart, never trusted.
+        let hash = fnv(&[context.job_uid.as_bytes(), &[0], sink.0.as_bytes()].concat());
         // The seed of a hash map is random for each process and call.
         let nonce = RandomState::new().hash_one(context.generation) as u32;
         Self {
@@ -151,6 +216,8 @@ struct OpenPart {
     encoder: Box<dyn Encoder>,
     number: u64,
     opened: Instant,
+    /// When it got rows last.
+    touched: Instant,
 }
 
 /// A part file that is whole, on its way to be durable.
@@ -173,6 +240,9 @@ struct Writer {
     closed: Vec<ClosedPart>,
     /// Parts of jobs that are not exactly-once, on their way to be seen.
     publishing: Vec<JoinHandle<Result<()>>>,
+    /// Their partitions, since the last checkpoint.
+    shown: BTreeSet<String>,
+    progress: Progress,
     runtime: Handle,
     files: u64,
 }
@@ -184,22 +254,54 @@ impl Writer {
 
     fn append(&mut self, partition: &str, batch: &RecordBatch) -> Result<()> {
         if !self.open.contains_key(partition) {
-            if self.open.len() >= OPEN_PARTS {
-                let oldest = self.open.iter().min_by_key(|(_, part)| part.number).map(|(partition, _)| partition.clone());
-                oldest.map_or(Ok(()), |oldest| self.close(&oldest))?;
-            }
-            let number = self.files;
-            let part = self.staging.create(&self.names.staged(number))?;
-            let encoder = encoder(&self.config.format, &self.config.file_schema, part)?;
-            self.files += 1;
-            self.open.insert(partition.to_owned(), OpenPart { encoder, number, opened: Instant::now() });
+            self.begin(partition)?;
         }
         let Some(part) = self.open.get_mut(partition) else { return Ok(()) };
         part.encoder.write(batch)?;
+        part.touched = Instant::now();
         if part.encoder.size() >= self.config.file_size {
             self.close(partition)?;
         }
+        if self.open.values().map(|part| part.encoder.size()).sum::<u64>() > OPEN_BYTES {
+            self.close_first_by(|part| std::cmp::Reverse(part.encoder.size()))?;
+        }
         Ok(())
+    }
+
+    /// Begins a part file.
+    fn begin(&mut self, partition: &str) -> Result<()> {
+        if self.open.len() + self.closed.len() >= MAX_PARTS {
+            let message = format!(
+                "more than {MAX_PARTS} part files of one subtask between two checkpoints: the rows are of too many partitions. Make                  the columns of PARTITIONED BY coarser, raise the parallelism, or take checkpoints more often (spec.checkpoint.interval)"
+            );
+            return Err(DataflowError::new("", ErrorKind::User, message));
+        }
+        if self.open.len() >= OPEN_PARTS {
+            self.close_first_by(|part| part.touched)?;
+        }
+        if let Some(commit) = &self.config.commit {
+            commit.check(partition)?;
+        }
+        let number = self.files;
+        let part = self.staging.create(&self.names.staged(number))?;
+        let encoder = encoder(&self.config.format, &self.config.file_schema, part)?;
+        self.files += 1;
+        let now = Instant::now();
+        self.open.insert(partition.to_owned(), OpenPart { encoder, number, opened: now, touched: now });
+        Ok(())
+    }
+
+    /// Closes the open part that is least by `key`.
+    fn close_first_by<K: Ord>(&mut self, key: impl Fn(&OpenPart) -> K) -> Result<()> {
+        let first = self.open.iter().min_by_key(|(_, part)| key(part)).map(|(partition, _)| partition.clone());
+        first.map_or(Ok(()), |first| self.close(&first))
+    }
+
+    /// Whether a part is to be closed at the end of an epoch.
+    fn is_due(&self, part: &OpenPart) -> bool {
+        let default = (self.delivery != Delivery::ExactlyOnce).then_some(DEFAULT_ROLLOVER);
+        let old = self.config.rollover.or(default).is_some_and(|limit| part.opened.elapsed() >= limit);
+        old || self.config.inactivity.is_some_and(|limit| part.touched.elapsed() >= limit)
     }
 
     fn close(&mut self, partition: &str) -> Result<()> {
@@ -213,6 +315,9 @@ impl Writer {
     fn take(&mut self, epoch: Epoch) -> Result<(Vec<StagedFile>, Vec<Durable>)> {
         while let Some(partition) = self.open.keys().next().cloned() {
             self.close(&partition)?;
+        }
+        if self.config.commit.is_some() && self.delivery != Delivery::ExactlyOnce {
+            self.shown.extend(self.closed.iter().map(|part| part.partition.clone()));
         }
         let parts = std::mem::take(&mut self.closed).into_iter();
         let named = parts.map(|part| {
@@ -240,9 +345,20 @@ impl SinkWriter for Writer {
         Ok(())
     }
 
+    fn watermark(&mut self, watermark: Watermark) {
+        self.progress.idle = watermark == Watermark::Idle;
+        if let Watermark::Active(time) = watermark {
+            self.progress.clock = self.progress.clock.max(time);
+        }
+    }
+
     fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
-        let due = self.open.values().any(|part| part.opened.elapsed() >= self.config.rollover);
-        if self.delivery == Delivery::ExactlyOnce || (!due && self.closed.is_empty()) {
+        let due: Vec<String> = self.open.iter().filter(|(_, part)| self.is_due(part)).map(|(partition, _)| partition.clone()).collect();
+        if self.delivery == Delivery::ExactlyOnce {
+            // On its way to be durable, and shown with the next checkpoint.
+            return due.iter().try_for_each(|partition| self.close(partition)).map_err(|error| self.place(error));
+        }
+        if due.is_empty() && self.closed.is_empty() {
             return Ok(());
         }
         let (files, durable) = self.take(epoch).map_err(|error| self.place(error))?;
@@ -259,6 +375,8 @@ impl SinkWriter for Writer {
         let publishing = std::mem::take(&mut self.publishing);
         let (staging, delivery) = (self.staging.clone(), self.delivery);
         let sweep = std::mem::take(&mut self.sweeps).then(|| self.names.clone());
+        let shown: Vec<String> = std::mem::take(&mut self.shown).into_iter().collect();
+        let progress = self.config.commit.as_ref().map(|_| self.progress);
         Ok(Box::pin(async move {
             for task in publishing {
                 task.await.map_err(|error| DataflowError::new("filesystem", ErrorKind::Bug, error))??;
@@ -267,18 +385,28 @@ impl SinkWriter for Writer {
             if let Some(names) = sweep {
                 staging.sweep(move |name| names.is_garbage(name)).await;
             }
-            if delivery != Delivery::ExactlyOnce {
+            let files = if delivery == Delivery::ExactlyOnce {
+                files
+            } else {
                 staging.publish(files).await?;
-                return Ok(Vec::new());
-            }
-            let payloads = files.chunks(FILES_IN_COMMITTABLE).map(|files| serde_json::to_value(Payload { files: files.to_vec() }));
-            payloads.collect::<Result<_, _>>().map_err(|error| DataflowError::new("filesystem", ErrorKind::Bug, error))
+                Vec::new()
+            };
+            payloads(&files, &shown, progress)
         }))
     }
 
     fn stats(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::from([("part_files", self.files)])
     }
+}
+
+/// Cut so that each stays well below the limit of a committable.
+fn payloads(files: &[StagedFile], shown: &[String], progress: Option<Progress>) -> Result<Vec<serde_json::Value>> {
+    let files = files.chunks(FILES_IN_COMMITTABLE).map(|files| Payload { files: files.to_vec(), ..Payload::default() });
+    let shown = shown.chunks(FILES_IN_COMMITTABLE).map(|shown| Payload { shown: shown.to_vec(), ..Payload::default() });
+    let progress = progress.map(|progress| Payload { progress: Some(progress), ..Payload::default() });
+    let payloads = files.chain(shown).chain(progress).map(serde_json::to_value);
+    payloads.collect::<Result<_, _>>().map_err(|error| DataflowError::new("filesystem", ErrorKind::Bug, error))
 }
 
 /// The rows of each partition, by its folder: `day=2013-01-01/origin=JFK/`.
@@ -307,16 +435,4 @@ fn partitions(config: &SinkConfig, batch: &RecordBatch) -> Result<BTreeMap<Strin
         }
     }
     Ok(rows)
-}
-
-/// Hive's escaping of the characters that a folder's name must not hold; also a leading dot, which would lead away.
-fn escape(text: &str, out: &mut String) {
-    for (index, c) in text.chars().enumerate() {
-        let special = c.is_control() || "\"#%'*/:=?\\{[]^".contains(c) || (index == 0 && c == '.');
-        if special && c.is_ascii() {
-            out.push_str(&format!("%{:02X}", c as u32));
-        } else {
-            out.push(c);
-        }
-    }
 }

@@ -99,6 +99,89 @@ impl Staging {
         }
     }
 
+    /// A small file in its place, whole or not at all; one that is there is replaced. `path` is relative to the target folder.
+    pub(crate) async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        match self.clone() {
+            Self::Local { folder, runtime } => {
+                let (path, aside) = (folder.join(path), folder.join(LOCAL_STAGING).join(format!("{}.tmp", path.replace('/', "%"))));
+                let task =
+                    runtime.spawn_blocking(move || put_local(&path, &aside, &bytes).map_err(|error| local_error("writing", &path, &error)));
+                task.await.map_err(|error| DataflowError::new("filesystem", ErrorKind::Bug, error))?
+            }
+            Self::Remote(remote) => {
+                let put = remote.store.put(&remote.object(path), PutPayload::from(bytes)).await;
+                put.map(|_| ()).map_err(|error| remote.error("writing", path, &error))
+            }
+        }
+    }
+
+    /// The same among the staged files.
+    pub(crate) async fn put_staged(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        self.put(&self.staged(name), bytes).await
+    }
+
+    /// A small staged file; none when it is not there.
+    pub(crate) async fn read_staged(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.staged(name);
+        match self {
+            Self::Local { folder, .. } => match std::fs::read(folder.join(&path)) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(local_error("reading", &folder.join(&path), &error)),
+            },
+            Self::Remote(remote) => match remote.store.get(&remote.object(&path)).await {
+                Ok(found) => found.bytes().await.map(|bytes| Some(bytes.to_vec())).map_err(|error| remote.error("reading", &path, &error)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(remote.error("reading", &path, &error)),
+            },
+        }
+    }
+
+    /// Removes a staged file; one that is not there is fine.
+    pub(crate) async fn remove_staged(&self, name: &str) -> Result<()> {
+        let path = self.staged(name);
+        match self {
+            Self::Local { folder, .. } => match std::fs::remove_file(folder.join(&path)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(local_error("removing", &folder.join(&path), &error)),
+                _ => Ok(()),
+            },
+            Self::Remote(remote) => match remote.store.delete(&remote.object(&path)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(remote.error("removing", &path, &error)),
+            },
+        }
+    }
+
+    /// Names of the staged files that begin so.
+    pub(crate) async fn staged_names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names: Vec<String> = match self {
+            Self::Local { folder, .. } => {
+                let staging = folder.join(LOCAL_STAGING);
+                let entries = staging.read_dir().and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>());
+                let entries = entries.map_err(|error| local_error("listing", &staging, &error))?;
+                entries.iter().filter_map(|entry| entry.file_name().to_str().map(str::to_owned)).collect()
+            }
+            Self::Remote(remote) => {
+                let listed: Vec<_> = remote
+                    .store
+                    .list(Some(&remote.object(REMOTE_STAGING)))
+                    .try_collect()
+                    .await
+                    .map_err(|error| remote.error("listing", REMOTE_STAGING, &error))?;
+                listed.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect()
+            }
+        };
+        Ok(names.into_iter().filter(|name| name.starts_with(prefix)).collect())
+    }
+
+    /// The path of a staged file, relative to the target folder.
+    fn staged(&self, name: &str) -> String {
+        match self {
+            Self::Local { .. } => format!("{LOCAL_STAGING}/{name}"),
+            Self::Remote(_) => format!("{REMOTE_STAGING}/{name}"),
+        }
+    }
+
     /// Removes staged files that `garbage` picks by name. Failures are told in the log only: it is tried again.
     pub(crate) async fn sweep(&self, garbage: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let swept = match self.clone() {
@@ -150,6 +233,18 @@ fn sync_folder(folder: Option<&Path>) -> std::io::Result<()> {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Written beside, then renamed, so that nobody sees a part of it.
+fn put_local(path: &Path, aside: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut file = File::create(aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(aside, path)?;
+    sync_folder(path.parent())
 }
 
 fn publish_local(folder: &Path, files: &[StagedFile]) -> Result<()> {

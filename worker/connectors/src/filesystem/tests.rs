@@ -1,5 +1,8 @@
 //! [io] Files read and written: local, and through a store in memory.
 
+mod growing;
+mod partitions;
+mod pruning;
 mod sink;
 mod source;
 
@@ -9,7 +12,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 
-use super::location::{Location, Remote};
+use super::location::{Listing, Location, Remote};
 use crate::testing::runtime;
 
 fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
@@ -22,6 +25,11 @@ fn gzip(content: impl AsRef<[u8]>) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(content.as_ref()).unwrap();
     encoder.finish().unwrap()
+}
+
+/// The names of all files that a reader of a place sees.
+fn names(location: &Location) -> Vec<String> {
+    location.list(&Listing { pattern: None, most: 10_000 }).unwrap().into_keys().collect()
 }
 
 /// A place in a store in memory.

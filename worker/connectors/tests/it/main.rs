@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rheos_connectors::environment::PrintStream;
 use rheos_connectors::{Environment, accepts_changelog, check, connectors, emits_changelog};
 use rheos_dataflow::changelog::KIND_COLUMN;
-use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, Node, OperatorId, OperatorSpec, Pruning, SinkSpec, SourceSpec};
 use rheos_dataflow::key_group::Subtask;
 use rheos_dataflow::sink::{Delivery, SinkContext};
 use rheos_dataflow::source::{Read, Start};
@@ -39,6 +39,8 @@ fn source(given: &[(&str, &str)]) -> Node {
         options: options(given),
         physical: schema(),
         declared: schema(),
+        partition_by: Vec::new(),
+        pruning: Pruning::default(),
         prelude: None,
         watermark: None,
     };

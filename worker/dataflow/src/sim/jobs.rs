@@ -15,7 +15,7 @@ use crate::changelog::KIND_COLUMN;
 use crate::error::Result;
 use crate::graph::{
     AggregateCall, AggregateFunction, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, Node, NodeIndex, OperatorId,
-    OperatorSpec, SinkSpec, SourceSpec, WatermarkSpec, Window, WindowAggregateSpec,
+    OperatorSpec, Pruning, SinkSpec, SourceSpec, WatermarkSpec, Window, WindowAggregateSpec,
 };
 
 /// A job's shape.
@@ -152,6 +152,8 @@ impl Builder {
             options: BTreeMap::new(),
             physical: Arc::clone(&schema),
             declared: Arc::clone(&schema),
+            partition_by: Vec::new(),
+            pruning: Pruning::default(),
             prelude: None,
             watermark: Some(WatermarkSpec { expression: binary(column(&schema, "ts"), Op::Minus, delay), idle_timeout: None }),
         };

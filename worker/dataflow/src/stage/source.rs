@@ -1,8 +1,9 @@
 //! [pure] The source of a stage: readers of the splits it owns, computed columns, watermarks, offsets.
 //!
 //! Keeps true: a split's offset in a snapshot of epoch e is exactly behind the rows that went out in epochs up to e; a
-//! split is owned by one subtask of the job.
+//! split is owned by one subtask of the job; a split that waits for its turn holds the watermark back, however long.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, cast::AsArray};
@@ -33,24 +34,30 @@ pub(super) struct SourceTask {
     /// Rows that may have been read before are left out.
     skips: bool,
     waker: Waker,
+    /// Being read, or ended in this epoch.
     splits: Vec<Split>,
     /// The split whose turn it is.
     turn: usize,
+    /// Not opened yet: no more are than the source allows.
+    waiting: VecDeque<SplitState>,
+    /// Read to their ends.
+    done: Vec<SplitState>,
+    /// Ordinals of all splits that this subtask has.
+    known: BTreeSet<u32>,
+    /// Malformed records that were left out of splits that are done.
+    skipped: u64,
     /// Whether the job's first splits have been given out, or there are none.
     assigned: bool,
 }
 
 struct Split {
     state: SplitState,
+    /// None behind its end.
     reader: Option<Box<dyn SplitReader>>,
     read_in_epoch: bool,
     /// Wall time of the last epoch in which it gave rows (or of its first epoch).
     active_at: Option<Millis>,
     idle: bool,
-    /// It has ended, and does not hold the watermark back.
-    over: bool,
-    /// Malformed records that were left out, once the reader is gone.
-    skipped: u64,
 }
 
 /// What a read gave.
@@ -81,6 +88,10 @@ impl SourceTask {
             waker,
             splits: Vec::new(),
             turn: 0,
+            waiting: VecDeque::new(),
+            done: Vec::new(),
+            known: BTreeSet::new(),
+            skipped: 0,
             assigned: false,
         })
     }
@@ -93,29 +104,37 @@ impl SourceTask {
             }
             self.assigned = true;
             if split.assignment.owner(self.subtask.workers) == self.subtask.index {
-                self.open(split.clone())?;
+                self.own(split.clone());
             }
         }
-        Ok(())
+        self.open_waiting()
     }
 
-    fn open(&mut self, state: SplitState) -> Result<()> {
-        let reader = if state.finished {
-            None
+    fn own(&mut self, state: SplitState) {
+        self.known.insert(state.assignment.ordinal);
+        if state.finished {
+            self.done.push(state);
         } else {
+            self.waiting.push_back(state);
+        }
+    }
+
+    /// Opens as many splits as may be read side by side.
+    fn open_waiting(&mut self) -> Result<()> {
+        while !self.waiting.is_empty() && self.splits.iter().filter(|split| split.reader.is_some()).count() < self.source.open_limit() {
+            let Some(state) = self.waiting.pop_front() else { break };
             let start = match &state.offset {
                 offset if self.skips => Start::Newest(offset.as_ref()),
                 Some(offset) => Start::At(offset),
                 None => Start::New { late: state.assignment.late },
             };
-            Some(self.source.open(&state.assignment.split, start, Arc::clone(&self.waker))?)
-        };
-        let over = state.finished;
-        self.splits.push(Split { state, reader, read_in_epoch: false, active_at: None, idle: false, over, skipped: 0 });
+            let reader = Some(self.source.open(&state.assignment.split, start, Arc::clone(&self.waker))?);
+            self.splits.push(Split { state, reader, read_in_epoch: false, active_at: None, idle: false });
+        }
         Ok(())
     }
 
-    /// Opens the splits of a tick that this subtask owns; they are read from the next epoch on.
+    /// Takes the splits of a tick that this subtask owns; they are read from the next epoch on.
     fn adopt(&mut self, tick: &Tick) -> Result<()> {
         self.assigned |= tick.empty_sources.contains(&self.id);
         for assignment in tick.new_splits.iter() {
@@ -123,13 +142,12 @@ impl SourceTask {
                 continue;
             }
             self.assigned = true;
-            let known = self.splits.iter().any(|split| split.state.assignment == *assignment);
-            if !known && assignment.owner(self.subtask.workers) == self.subtask.index {
-                let assignment = assignment.clone();
-                self.open(SplitState { assignment, offset: None, finished: false, watermark: None })?;
+            let owned = assignment.owner(self.subtask.workers) == self.subtask.index;
+            if owned && !self.known.contains(&assignment.ordinal) {
+                self.own(SplitState { assignment: assignment.clone(), offset: None, finished: false, watermark: None });
             }
         }
-        Ok(())
+        self.open_waiting()
     }
 
     /// Reads one batch, from the next split in turn that has one.
@@ -142,11 +160,13 @@ impl SourceTask {
                 Read::Rows(batch) => return self.take(index, batch),
                 Read::Pending => {}
                 Read::End => {
-                    let skipped = reader.skipped();
+                    self.skipped += reader.skipped();
+                    let offset = reader.offset();
                     let split = &mut self.splits[index];
-                    split.skipped = skipped;
-                    split.state.offset = split.reader.take().map(|reader| reader.offset());
+                    split.reader = None;
+                    split.state.offset = Some(offset).filter(|offset| !offset.is_null());
                     split.state.finished = true;
+                    self.open_waiting()?;
                 }
             }
         }
@@ -190,15 +210,21 @@ impl SourceTask {
         // Where more splits may come, nobody says at the end that all windows may fire: what a split has seen must count
         // for one epoch, also when it ended in the epoch of its first row.
         let endless = self.source.discovery_interval().is_some();
-        for split in &mut self.splits {
+        let mut over = Vec::new();
+        self.splits.retain_mut(|split| {
             let gave = std::mem::take(&mut split.read_in_epoch);
-            split.over = split.state.finished && !(endless && gave);
             if gave || split.active_at.is_none() {
                 split.active_at = Some(tick.wall_time);
             }
             let silent = tick.wall_time - split.active_at.unwrap_or(tick.wall_time);
             split.idle = idle_timeout.is_some_and(|timeout| silent >= timeout);
-        }
+            let stays = !split.state.finished || (endless && gave);
+            if !stays {
+                over.push(SplitState { watermark: None, ..split.state.clone() });
+            }
+            stays
+        });
+        self.done.extend(over);
         let watermark = self.watermark();
         self.adopt(tick)?;
         Ok(watermark)
@@ -211,15 +237,13 @@ impl SourceTask {
         if !self.assigned {
             return Watermark::Active(WATERMARK_MIN);
         }
-        watermarks::minimum(self.splits.iter().map(|split| match split.state.watermark {
-            _ if split.over || split.idle => Watermark::Idle,
-            None => Watermark::Active(WATERMARK_MIN),
-            Some(time) => Watermark::Active(time),
-        }))
+        let said = |watermark: Option<Millis>| Watermark::Active(watermark.unwrap_or(WATERMARK_MIN));
+        let read = self.splits.iter().map(|split| if split.idle { Watermark::Idle } else { said(split.state.watermark) });
+        watermarks::minimum(read.chain(self.waiting.iter().map(|state| said(state.watermark))))
     }
 
     fn all_finished(&self) -> bool {
-        self.assigned && self.splits.iter().all(|split| split.state.finished)
+        self.assigned && self.waiting.is_empty() && self.splits.iter().all(|split| split.state.finished)
     }
 
     /// Whether nothing will come any more: the source is bounded and every owned split has ended.
@@ -233,11 +257,11 @@ impl SourceTask {
             let offset = offset.or_else(|| split.state.offset.clone());
             SplitState { offset, ..split.state.clone() }
         };
-        self.splits.iter().map(state).collect()
+        self.done.iter().cloned().chain(self.splits.iter().map(state)).chain(self.waiting.iter().cloned()).collect()
     }
 
     pub(super) fn skipped(&self) -> u64 {
-        self.splits.iter().map(|split| split.reader.as_ref().map_or(split.skipped, |reader| reader.skipped())).sum()
+        self.skipped + self.splits.iter().filter_map(|split| Some(split.reader.as_ref()?.skipped())).sum::<u64>()
     }
 
     fn error(&self, kind: ErrorKind, message: impl std::fmt::Display) -> DataflowError {

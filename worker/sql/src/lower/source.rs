@@ -7,13 +7,13 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use rheos_dataflow::changelog::KIND_COLUMN;
-use rheos_dataflow::graph::{CalcSpec, Node, OperatorId, OperatorSpec, SourceSpec, WatermarkSpec};
+use rheos_dataflow::graph::{CalcSpec, Node, OperatorId, OperatorSpec, Pruning, SourceSpec, WatermarkSpec};
 use rheos_dataflow::time::Millis;
 
 use crate::catalog::{Table, TableColumn};
 use crate::error::{Fault, Result};
 use crate::functions::row;
-use crate::lower::{Compiler, internal, with_kind};
+use crate::lower::{Compiler, internal, pruning, with_kind};
 use crate::rel::{self, Op, Rel};
 use crate::types;
 
@@ -52,6 +52,8 @@ struct TableUsage {
     paths: Paths,
     /// Whether an operator above works on event time.
     event_time: bool,
+    /// What each reader filters by; one without a filter needs all rows.
+    filters: Vec<Option<Expr>>,
 }
 
 impl Usage {
@@ -62,6 +64,10 @@ impl Usage {
             if let Op::Scan(table) = &input.op {
                 let usage = self.tables.entry(table.name.clone()).or_default();
                 usage.event_time |= timed;
+                usage.filters.push(match &rel.op {
+                    Op::Calc { filter, .. } => filter.clone(),
+                    _ => None,
+                });
                 match &rel.op {
                     Op::Calc { filter, project, .. } => project.iter().chain(filter).for_each(|expr| paths(expr, &mut usage.paths)),
                     _ => usage.paths.extend(input.columns.iter().map(|column| vec![column.name.clone()])),
@@ -148,6 +154,8 @@ pub(crate) fn node(table: &Table, usage: &Usage, pushdown: bool) -> Result<Node>
             options: table.options.clone(),
             physical,
             declared: Arc::new(declared),
+            partition_by: table.partition_by.clone(),
+            pruning: if pushdown && watermark.is_none() { pruning::of(table, &usage.filters) } else { Pruning::default() },
             prelude: (!plain).then_some(CalcSpec { filter: None, project }),
             watermark,
         }),

@@ -15,4 +15,5 @@ mod fuzz;
 mod ids;
 mod limits;
 mod nexmark;
+mod pruning;
 mod support;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use rheos_dataflow::error::Result;
-use rheos_dataflow::graph::{Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{Node, OperatorId, OperatorSpec, Pruning, SinkSpec, SourceSpec};
 use rheos_dataflow::sink::{Prepared, Sink, SinkContext, SinkWriter};
 
 pub fn node(name: &str, spec: OperatorSpec, schema: &SchemaRef) -> Node {
@@ -21,6 +21,8 @@ pub fn source(table: &str, schema: &SchemaRef) -> OperatorSpec {
         options: BTreeMap::new(),
         physical: Arc::clone(schema),
         declared: Arc::clone(schema),
+        partition_by: Vec::new(),
+        pruning: Pruning::default(),
         prelude: None,
         watermark: None,
     })

@@ -14,7 +14,7 @@ use rheos_dataflow::coordinator::{
     Coordinator, Event, JobFacts, Pacing, Publication, PublishFailure, Restored, SnapshotParts, SnapshotReport,
 };
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
-use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, Edge, Exchange, Node, OperatorId, OperatorSpec, Pruning, SinkSpec, SourceSpec};
 use rheos_dataflow::plan::ExecutionPlan;
 use rheos_dataflow::sink::{Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::source::{Read, Source, SplitId, SplitReader, Start, Waker};
@@ -188,6 +188,8 @@ pub(crate) fn plan(exchange: Exchange) -> ExecutionPlan {
         options: BTreeMap::new(),
         physical: schema(),
         declared: schema(),
+        partition_by: Vec::new(),
+        pruning: Pruning::default(),
         prelude: None,
         watermark: None,
     };

@@ -16,7 +16,7 @@ use super::super::config::{SinkConfig, SourceConfig};
 use super::super::location::Location;
 use super::super::sink::FilesystemSink;
 use super::super::source::FilesystemSource;
-use super::remote;
+use super::{names, remote};
 use crate::testing::{environment, options as to_options, read_all, runtime, schema, sink_spec, source_spec};
 
 const COLUMNS: &[(&str, &str)] = &[("n", "BIGINT"), ("s", "STRING")];
@@ -26,28 +26,28 @@ fn config(options: &[(&str, &str)], partition_by: &[&str]) -> SinkConfig {
     SinkConfig::parse(&sink_spec(&given, &schema(COLUMNS), partition_by)).unwrap()
 }
 
-fn id() -> OperatorId {
+pub(super) fn id() -> OperatorId {
     OperatorId("sink:t:1".to_owned())
 }
 
-fn context(generation: u64, index: u32, delivery: Delivery) -> SinkContext {
+pub(super) fn context(generation: u64, index: u32, delivery: Delivery) -> SinkContext {
     let subtask = Subtask { index, workers: 2, groups: 8 };
     SinkContext { job_uid: "local-test".to_owned(), generation, subtask, delivery }
 }
 
-fn rows(from: i64, to: i64) -> RecordBatch {
+pub(super) fn rows(from: i64, to: i64) -> RecordBatch {
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(from..to));
     let texts: ArrayRef = Arc::new(StringArray::from_iter((from..to).map(|n| (n % 3 != 0).then(|| format!("a,\"{}\"", n % 3)))));
     RecordBatch::try_new(schema(COLUMNS), vec![numbers, texts]).unwrap()
 }
 
 /// A permit as the protocol hands it to another process.
-fn permit(generation: u64, epoch: u64) -> CommitPermit {
+pub(super) fn permit(generation: u64, epoch: u64) -> CommitPermit {
     serde_json::from_value(serde_json::json!({"generation": generation, "record": epoch, "epoch": epoch})).unwrap()
 }
 
 /// The committables of a checkpoint on one subtask.
-fn prepare(writer: &mut dyn SinkWriter, subtask: u32, epoch: u64) -> Vec<Committable> {
+pub(super) fn prepare(writer: &mut dyn SinkWriter, subtask: u32, epoch: u64) -> Vec<Committable> {
     let payloads = runtime().block_on(writer.prepare(epoch).unwrap()).unwrap();
     payloads.into_iter().map(|payload| Committable { sink: id(), subtask, epoch, payload }).collect()
 }
@@ -74,7 +74,7 @@ fn expected(to: i64) -> Vec<String> {
     rows
 }
 
-fn places(folder: &Path) -> Vec<Location> {
+pub(super) fn places(folder: &Path) -> Vec<Location> {
     vec![Location::Local(folder.join("out")), remote().1]
 }
 
@@ -168,7 +168,7 @@ fn crash_and_recover(crash: Crash, format: &str, location: &Location) {
 }
 
 /// Files in staging.
-fn staged(location: &Location) -> usize {
+pub(super) fn staged(location: &Location) -> usize {
     match location {
         Location::Local(folder) => folder.join(".staging").read_dir().unwrap().count(),
         Location::Remote(remote) => {
@@ -253,7 +253,7 @@ fn a_file_has_one_header() {
     writer.write(&rows(1, 2)).unwrap();
     let committables = prepare(writer.as_mut(), 0, 1);
     commit(&sink, 1, 1, &committables);
-    let text = std::fs::read_to_string(folder.path().join("out").join(&location.list().unwrap()[0])).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("out").join(&names(&location)[0])).unwrap();
     assert_eq!(text.lines().filter(|line| *line == "n,s").count(), 1, "{text}");
 }
 
@@ -336,7 +336,7 @@ fn partitions_are_folders_and_their_columns_are_not_in_the_files() {
     let committables = prepare(writer.as_mut(), 0, 1);
     commit(&sink, 1, 1, &committables);
     let mut found: BTreeMap<String, String> = BTreeMap::new();
-    for file in location.list().unwrap() {
+    for file in names(&location) {
         let partition = file.rsplit_once('/').unwrap().0.to_owned();
         found.insert(partition, std::fs::read_to_string(folder.path().join("out").join(file)).unwrap());
     }
@@ -360,7 +360,7 @@ fn many_partitions_do_not_keep_many_files_open() {
     assert_eq!(committables.len(), 3, "a committable stays small");
     assert!(committables.iter().all(|committable| committable.payload.to_string().len() < 1 << 20));
     commit(&sink, 1, 1, &committables);
-    assert_eq!(location.list().unwrap().len(), 2500);
+    assert_eq!(names(&location).len(), 2500);
 }
 
 fn written(format: &str, options: &[(&str, &str)], columns: &SchemaRef, batch: Vec<ArrayRef>) -> String {
@@ -375,7 +375,7 @@ fn written(format: &str, options: &[(&str, &str)], columns: &SchemaRef, batch: V
     writer.write(&batch).unwrap();
     let committables = prepare(writer.as_mut(), 0, 1);
     commit(&sink, 1, 1, &committables);
-    std::fs::read_to_string(folder.path().join("out").join(&location.list().unwrap()[0])).unwrap()
+    std::fs::read_to_string(folder.path().join("out").join(&names(&location)[0])).unwrap()
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn large_objects_are_uploaded_in_pieces() {
     }
     let committables = prepare(writer.as_mut(), 0, 1);
     commit(&sink, 1, 1, &committables);
-    assert_eq!(location.list().unwrap().len(), 1);
+    assert_eq!(names(&location).len(), 1);
     assert_eq!(seen(&location, "json", COLUMNS).len(), 600_000);
 }
 
@@ -431,7 +431,11 @@ fn a_folder_that_cannot_be_made_is_told() {
 fn wrong_tables_are_refused_by_name() {
     let columns = schema(COLUMNS);
     let cases: [(&[(&str, &str)], &[&str], &str); 4] = [
-        (&[("sink.partition-commit.policy.kind", "success-file")], &[], "'sink.partition-commit.policy.kind' is not supported"),
+        (
+            &[("sink.partition-commit.policy.kind", "success-file")],
+            &[],
+            "'sink.partition-commit.policy.kind' needs a table that is PARTITIONED BY",
+        ),
         (&[("sink.rolling-policy.file-size", "6gb")], &[], "expected from 1b to 5gb"),
         (&[], &["day"], "PARTITIONED BY (day): the table has no such column"),
         (&[], &["n", "s"], "every column is in PARTITIONED BY"),
