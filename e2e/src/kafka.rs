@@ -1,6 +1,8 @@
 //! [io] A real Kafka broker as a child process: one node, KRaft, in a folder of its own; topics filled and read beside
 //! the worker.
 
+mod authority;
+
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
+
+pub use self::authority::Authority;
 
 /// How long the broker may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -36,6 +40,19 @@ pub struct Broker {
     folder: tempfile::TempDir,
     host: String,
     port: u16,
+    /// Of the listener with TLS and log-in, where there is one.
+    secured: Option<u16>,
+}
+
+/// Who may come in by the listener with TLS, by `PLAIN` or `SCRAM-SHA-512`.
+#[derive(Debug)]
+pub struct Login<'a> {
+    /// Who signed the broker's certificate.
+    pub authority: &'a Authority,
+    /// The user's name.
+    pub user: &'a str,
+    /// The user's password.
+    pub password: &'a str,
 }
 
 /// A message as it was read.
@@ -55,7 +72,7 @@ impl Broker {
     /// # Errors
     /// When it cannot be started, or does not answer in time.
     pub fn start(libraries: &Path) -> Result<Self, String> {
-        Self::start_at("127.0.0.1", libraries)
+        Self::start_with("127.0.0.1", libraries, None)
     }
 
     /// Starts a broker at another address of this machine.
@@ -63,15 +80,32 @@ impl Broker {
     /// # Errors
     /// As [`Broker::start`].
     pub fn start_at(host: &str, libraries: &Path) -> Result<Self, String> {
+        Self::start_with(host, libraries, None)
+    }
+
+    /// Starts a broker with a second listener, with TLS and log-in.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn start_secured(libraries: &Path, login: &Login<'_>) -> Result<Self, String> {
+        Self::start_with("127.0.0.1", libraries, Some(login))
+    }
+
+    fn start_with(host: &str, libraries: &Path, login: Option<&Login<'_>>) -> Result<Self, String> {
         let text = |error: std::io::Error| error.to_string();
         let folder = tempfile::tempdir().map_err(text)?;
         let ports = [free_port(host).map_err(text)?, free_port("127.0.0.1").map_err(text)?];
-        let properties = properties(host, ports, &folder.path().join("data"));
+        let secured = login.map(|login| free_port("127.0.0.1").map(|port| (port, login))).transpose().map_err(text)?;
+        let properties = properties(host, ports, &folder.path().join("data"), secured);
         std::fs::write(folder.path().join("server.properties"), properties).map_err(text)?;
-        let mut broker = Self { child: None, libraries: libraries.to_owned(), folder, host: host.to_owned(), port: ports[0] };
-        let format =
-            broker.java("kafka.tools.StorageTool").args(["format", "-t", "cmhlb3Mta2Fma2EtdGVzdA", "-c"]).arg(broker.properties()).output();
-        let format = format.map_err(text)?;
+        let secured = secured.map(|(port, _)| port);
+        let mut broker = Self { child: None, libraries: libraries.to_owned(), folder, host: host.to_owned(), port: ports[0], secured };
+        let mut format = broker.java("kafka.tools.StorageTool");
+        format.args(["format", "-t", "cmhlb3Mta2Fma2EtdGVzdA", "-c"]).arg(broker.properties());
+        if let Some(Login { user, password, .. }) = login {
+            format.arg("--add-scram").arg(format!("SCRAM-SHA-512=[name={user},password={password}]"));
+        }
+        let format = format.output().map_err(text)?;
         if !format.status.success() {
             return Err(format!("formatting: {}{}", String::from_utf8_lossy(&format.stdout), String::from_utf8_lossy(&format.stderr)));
         }
@@ -117,6 +151,14 @@ impl Broker {
     /// `host:port`.
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// The same of the listener with TLS and log-in.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn secured_address(&self) -> String {
+        format!("127.0.0.1:{}", self.secured.expect("Broker::start_secured"))
     }
 
     fn properties(&self) -> PathBuf {
@@ -315,11 +357,24 @@ fn free_port(host: &str) -> std::io::Result<u16> {
     Ok(TcpListener::bind((host, 0))?.local_addr()?.port())
 }
 
-fn properties(host: &str, [port, controller]: [u16; 2], data: &Path) -> String {
+fn properties(host: &str, [port, controller]: [u16; 2], data: &Path, secured: Option<(u16, &Login<'_>)>) -> String {
+    let (mut more, mut login) = (String::new(), String::new());
+    if let Some((port, Login { authority, user, password })) = secured {
+        more = format!(",SASL_SSL://127.0.0.1:{port}");
+        login = format!(
+            "ssl.keystore.type=PEM\nssl.keystore.location={}\nsasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512\n\
+             listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+             user_{user}=\"{password}\";\n\
+             listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n",
+            authority.keystore().display()
+        );
+    }
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://{host}:{port}\n\
-         controller.listener.names=CONTROLLER\nlistener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listeners=PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller}{more}\n\
+         advertised.listeners=PLAINTEXT://{host}:{port}{more}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL\n{login}\
          log.dirs={}\nauto.create.topics.enable=false\nnum.partitions=1\ngroup.initial.rebalance.delay.ms=0\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\ntransaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=5\nshare.coordinator.state.topic.replication.factor=1\n\

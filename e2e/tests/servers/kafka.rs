@@ -3,7 +3,9 @@
 
 mod commits;
 mod delivery;
+mod formats;
 mod outages;
+mod security;
 mod tables;
 
 use std::path::{Path, PathBuf};

@@ -21,7 +21,7 @@
 //! | `scan.bounded.mode` | `unbounded` | where the table ends: `latest-offset` (as of the job's first look), `group-offsets`, `timestamp`, `specific-offsets`, with `scan.bounded.timestamp-millis` and `scan.bounded.specific-offsets` |
 //! | `scan.topic-partition-discovery.interval` | `5 min` | how often to look for new partitions (`0`: never; a bounded table never does) |
 //! | `scan.watermark.idle-timeout` | | a partition that is silent this long does not hold the watermark back |
-//! | `format`, `value.format` | | `json`, `csv`, `raw` (one column STRING or BYTES); a sink also `debezium-json` |
+//! | `format`, `value.format` | | `json`, `csv`, `avro`, `raw` (one column STRING or BYTES), `debezium-json` (a change-log); see [`crate::format`] |
 //! | `key.format`, `key.fields` | none | sink: columns that make the message's key, `a;b`, and their format |
 //! | `value.fields-include` | `ALL` | sink: `EXCEPT_KEY` leaves the key's columns out of the value |
 //! | `sink.partitioner` | `default` | `default`: by key as Java clients do (murmur2), without one at random; `round-robin`: at random |

@@ -1,6 +1,7 @@
 //! [io] Clients: made of a table's properties, with their errors in our words.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -14,9 +15,82 @@ use crate::secret::Secrets;
 
 /// A question to the brokers is given up after this long.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+/// So long a commit waits for brokers that are away before the job goes back to its checkpoint. A transaction that was
+/// open then is at its end: it lasts 5 minutes unless told, and is begun anew from what is staged.
+pub(super) const ABSENCE: Duration = Duration::from_secs(240);
+/// Within a question, how often to hear what the client has to say meanwhile.
+pub(super) const SLICE: Duration = Duration::from_secs(1);
+/// How long to wait for something that the client has to say.
+pub(super) const HEAR: Duration = Duration::from_millis(20);
 
-/// Sends the client's own lines to the log. Its errors come with the calls as well, so they are warnings here.
-pub(super) struct Context;
+/// Sends the client's own lines to the log, and keeps the last thing that it said of its connections: a question that
+/// fails tells only that nobody answered. Its errors come with the calls as well, so they are warnings here.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    said: Mutex<Option<(Code, String)>>,
+}
+
+impl Context {
+    /// Why the brokers will have nothing to do with this client, once that is known: no later try can succeed.
+    pub(super) fn refusal(&self) -> Option<DataflowError> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (code, reason) = said.as_ref()?;
+        match code {
+            Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+                Some(DataflowError::new("kafka", ErrorKind::Denied, format!("{reason}; check 'properties.sasl.*'")))
+            }
+            Code::SSL if reason.contains("certificate verify failed") => {
+                let hint = "check 'properties.ssl.ca.location' or 'properties.ssl.ca.pem', and that the brokers' certificate has the names of 'properties.bootstrap.servers'";
+                Some(DataflowError::new("kafka", ErrorKind::Denied, format!("{reason}; {hint}")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts a question to the brokers until it is answered, `limit` is over or they refuse. `ask` takes the time that it
+    /// may last, and may be asked again; `hear` takes what the client has to say.
+    pub(super) fn patiently<T>(
+        &self,
+        doing: &str,
+        limit: Duration,
+        mut ask: impl FnMut(Duration) -> std::result::Result<T, KafkaError>,
+        hear: impl Fn(),
+    ) -> Result<T> {
+        let since = Instant::now();
+        loop {
+            let error = match ask(SLICE) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            hear();
+            if let Some(refusal) = self.refusal() {
+                return Err(DataflowError::new("kafka", refusal.kind, format!("{doing}: {}", refusal.message)));
+            }
+            let failed = failed(doing, &error);
+            if failed.kind != ErrorKind::Transient || !is_silence(&error) || since.elapsed() >= limit {
+                return Err(self.explained(failed));
+            }
+        }
+    }
+
+    /// Puts what the client said last behind an error that only tells that nobody answered.
+    pub(super) fn explained(&self, mut error: DataflowError) -> DataflowError {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if error.kind == ErrorKind::Transient {
+            let hint = "are 'properties.bootstrap.servers' right, and 'properties.security.protocol' what they speak there?";
+            let said = said.as_ref().map_or_else(|| hint.to_owned(), |(_, reason)| format!("the client says: {reason}"));
+            error.message = format!("{}; {said}", error.message);
+        }
+        error
+    }
+}
+
+/// Whether an error says that nobody has answered yet.
+fn is_silence(error: &KafkaError) -> bool {
+    let silent =
+        [Code::OperationTimedOut, Code::RequestTimedOut, Code::BrokerTransportFailure, Code::AllBrokersDown, Code::WaitingForCoordinator];
+    code(error).is_some_and(|code| silent.contains(&code)) || matches!(error, KafkaError::Transaction(inner) if inner.is_retriable())
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -29,6 +103,10 @@ impl ClientContext for Context {
             return;
         }
         tracing::warn!(%error, reason, "kafka client");
+        // That all are down follows from what was said of each.
+        if let Some(code) = code(&error).filter(|code| *code != Code::AllBrokersDown) {
+            *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.to_owned()));
+        }
     }
 }
 

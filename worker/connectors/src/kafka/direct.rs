@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::sink::Prepared;
 use tokio::sync::Notify;
 
-use super::client::{self, failed};
+use super::client::{Context, failed};
 use super::frames::Frame;
 
 /// See the module's documentation.
@@ -23,7 +24,7 @@ pub(super) fn producer(client: &ClientConfig) -> Result<Arc<Producer>> {
     if config.get("enable.idempotence").is_none() {
         config.set("enable.idempotence", "true");
     }
-    config.create_with_context(Acknowledging).map(Arc::new).map_err(|error| failed("making a producer", &error))
+    config.create_with_context(Acknowledging::default()).map(Arc::new).map_err(|error| failed("making a producer", &error))
 }
 
 /// Messages of one writer that go out at once.
@@ -58,6 +59,9 @@ impl DirectOutput {
 
     /// Whether all has gone to the client.
     pub(super) fn ready(&mut self, topic: &str) -> Result<bool> {
+        if let Some(refusal) = self.producer.client().context().client.refusal() {
+            return Err(refusal);
+        }
         while let Some(message) = self.waiting.pop_front() {
             let frame = Frame { key: message.key.as_deref(), value: message.value.as_deref(), time: message.time };
             if !self.send(topic, frame)? {
@@ -116,11 +120,18 @@ impl Acks {
 }
 
 /// Hears of deliveries.
-pub(super) struct Acknowledging;
+#[derive(Default)]
+pub(super) struct Acknowledging {
+    client: Context,
+}
 
 impl ClientContext for Acknowledging {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.client.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.client.error(error, reason);
     }
 }
 

@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::source::Waker;
 
-use super::client::{self, Context, TIMEOUT, failed};
+use super::client::{self, Context, SLICE, TIMEOUT, failed};
 use super::config::{Column, Metadata, SourceConfig};
 use super::start::{self, Begin, Position};
 use crate::format::message::Messages;
@@ -217,6 +217,7 @@ impl Fetcher {
                     unanswered.push(Wanted { partition, begin, waker, since });
                 }
                 Err(error) => {
+                    let error = self.consumer.context().explained(error);
                     self.lock().failed = Some((error.kind, error.message));
                     waker();
                 }
@@ -227,7 +228,8 @@ impl Fetcher {
 
     fn begin(&self, partition: i32, begin: &Begin, waker: &Waker) -> Result<()> {
         // The client knows the partitions of its last look, and a new one is none of them.
-        let look = self.consumer.fetch_metadata(Some(&self.topic), TIMEOUT);
+        // A short question: between two of them the client is heard.
+        let look = self.consumer.fetch_metadata(Some(&self.topic), SLICE);
         look.map_err(|error| failed(&format!("asking for the partitions of {}", self.topic), &error))?;
         let (position, high) = start::position(&self.consumer, &self.config, &self.topic, partition, begin)?;
         let (next, stop) = (position.next, position.stop);
@@ -322,15 +324,14 @@ impl Fetcher {
     fn error(&self, error: &KafkaError) {
         let found = match client::code(error) {
             _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => failed("reading", error),
+            Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL) => match self.consumer.context().refusal() {
+                Some(refusal) => refusal,
+                None => return,
+            },
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.gone().unwrap_or_else(|| failed("reading", error)),
-            Some(
-                Code::UnknownTopic
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownPartition
-                | Code::TopicAuthorizationFailed
-                | Code::SaslAuthenticationFailed
-                | Code::Authentication,
-            ) => failed(&format!("reading {}", self.topic), error),
+            Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::TopicAuthorizationFailed) => {
+                failed(&format!("reading {}", self.topic), error)
+            }
             _ => return tracing::warn!(%error, topic = self.topic, "the kafka client reports an error and tries again"),
         };
         let mut state = self.lock();

@@ -12,11 +12,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::time::Epoch;
 
-use super::client::{self, Context, TIMEOUT, failed};
+use super::client::{self, ABSENCE, Context, HEAR, failed};
 use super::frames::Frame;
 use crate::failpoint;
 
@@ -25,16 +25,8 @@ const FULL: Duration = Duration::from_millis(10);
 /// A message waits at most so long for room in the client's queue.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Logs as others do. Failed deliveries fail the transaction, which tells.
-struct Silent;
-
-impl ClientContext for Silent {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-}
-
-impl ProducerContext for Silent {
+/// Failed deliveries fail the transaction, which tells.
+impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
@@ -47,7 +39,7 @@ impl ProducerContext for Silent {
 /// See the module's documentation. Blocking: for threads that may wait.
 pub(super) struct Slot {
     topic: String,
-    producer: BaseProducer<Silent>,
+    producer: BaseProducer<Context>,
     group: ConsumerGroupMetadata,
     /// The epoch of the last transaction; `None` when there was none, or so long ago that the brokers forgot it.
     marker: Option<Epoch>,
@@ -58,18 +50,26 @@ impl Slot {
     pub(super) fn open(name: &str, topic: &str, client: &ClientConfig) -> Result<Self> {
         let mut config = client.clone();
         config.set("transactional.id", name).set("enable.idempotence", "true");
-        let producer: BaseProducer<Silent> =
-            config.create_with_context(Silent).map_err(|error| failed("making a transactional producer", &error))?;
-        producer.init_transactions(TIMEOUT).map_err(|error| failed(&format!("taking over the transactional id '{name}'"), &error))?;
+        let producer: BaseProducer<Context> =
+            config.create_with_context(Context::default()).map_err(|error| failed("making a transactional producer", &error))?;
+        let hear = || {
+            producer.poll(HEAR);
+        };
+        let doing = format!("taking over the transactional id '{name}'");
+        producer.client().context().patiently(&doing, ABSENCE, |time| producer.init_transactions(time), hear)?;
         let mut config = client.clone();
         // A reader of committed offsets is told to wait while a transaction may still move them.
         config.set("group.id", name).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
         let consumer: BaseConsumer<Context> =
-            config.create_with_context(Context).map_err(|error| failed("making a consumer of the marker", &error))?;
-        let found = consumer.committed_offsets(place(topic, Offset::Invalid)?, TIMEOUT);
-        // An answer that is an error must not look like a missing marker.
-        let found = found.and_then(|found| found.elements().iter().try_for_each(|element| element.error()).map(|()| found));
-        let found = found.map_err(|error| failed(&format!("reading the marker '{name}'"), &error))?;
+            config.create_with_context(Context::default()).map_err(|error| failed("making a consumer of the marker", &error))?;
+        let place = place(topic, Offset::Invalid)?;
+        let ask = |time| {
+            let found = consumer.committed_offsets(place.clone(), time)?;
+            // An answer that is an error must not look like a missing marker.
+            found.elements().iter().try_for_each(|element| element.error()).map(|()| found)
+        };
+        let hear = || while consumer.poll(HEAR).is_some() {};
+        let found = consumer.context().patiently(&format!("reading the marker '{name}'"), ABSENCE, ask, hear)?;
         let marker = match found.elements().first().map(|element| element.offset()) {
             Some(Offset::Offset(epoch)) => Some(epoch.unsigned_abs()),
             _ => None,
@@ -113,8 +113,11 @@ impl Slot {
         self.producer.flush(Timeout::Never).map_err(|error| failed("sending the messages of a transaction", &error))?;
         failpoint::pass("kafka.sent");
         let marker = place(&self.topic, Offset::Offset(epoch as i64))?;
-        let sent = self.producer.send_offsets_to_transaction(&marker, &self.group, TIMEOUT);
-        sent.map_err(|error| failed("writing the marker", &error))?;
+        let send = |time: Duration| self.producer.send_offsets_to_transaction(&marker, &self.group, time);
+        let hear = || {
+            self.producer.poll(HEAR);
+        };
+        self.producer.client().context().patiently("writing the marker", ABSENCE, send, hear)?;
         failpoint::pass("kafka.marked");
         // Until the transaction's own end: the brokers limit its life.
         self.producer.commit_transaction(Timeout::Never).map_err(|error| match client::code(&error) {

@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::source::{Source, SplitId, SplitReader, Start, Waker};
 
-use super::client::{self, Context, TIMEOUT, failed};
+use super::client::{self, Context, HEAR, TIMEOUT, failed};
 use super::config::{SourceConfig, Topics};
 use super::fetcher::{Fetcher, Handle};
 use super::reader::Reader;
@@ -49,7 +49,7 @@ impl KafkaSource {
     }
 
     fn consumer(&self) -> Result<BaseConsumer<Context>> {
-        self.client.create_with_context(Context).map_err(|error| failed("making a consumer", &error))
+        self.client.create_with_context(Context::default()).map_err(|error| failed("making a consumer", &error))
     }
 
     /// One client a topic: the client tells the end of a partition without its topic.
@@ -67,7 +67,10 @@ impl KafkaSource {
 impl Source for KafkaSource {
     fn discover(&self) -> Result<Vec<SplitId>> {
         let consumer = self.consumer()?;
-        let ask = |topic: Option<&str>| consumer.fetch_metadata(topic, TIMEOUT).map_err(|error| failed("asking for the topics", &error));
+        let hear = || while consumer.poll(HEAR).is_some() {};
+        let ask = |topic: Option<&str>| {
+            consumer.context().patiently("asking for the topics", TIMEOUT, |time| consumer.fetch_metadata(topic, time), hear)
+        };
         let mut splits = Vec::new();
         let mut add = |topic: &rdkafka::metadata::MetadataTopic| {
             splits.extend((0..topic.partitions().len()).map(|partition| format!("{}{PARTITION_MARK}{partition}", topic.name())));
