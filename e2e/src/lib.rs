@@ -14,6 +14,7 @@ pub mod nexmark;
 pub mod oci;
 pub mod oracle;
 pub mod pods;
+pub mod postgres;
 pub mod random;
 pub mod results;
 pub mod s3;

@@ -18,7 +18,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench kafka [throughput|latency …]    Kafka in and out under each promise (use --release)
   bench results                         time from commit to client, for one and many clients (use --release)
   bench operator [PART …]               the operator's figures, on the cluster that e2e would use
-  servers                               tests against real servers (S3, Kafka) and the whole year of real data
+  servers                               tests against real servers (S3, Kafka, PostgreSQL) and the whole year of real data
   servers minio                         the same for another S3 server, which takes minutes to build
   chart                                 the operator's chart, linted and rendered by Helm and checked
   cluster up [NODES] | down | status    a real Kubernetes on this machine, without Docker (root)

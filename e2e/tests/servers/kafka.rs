@@ -2,7 +2,7 @@
 //! from the same input. Here: the input, the SQL and the feed that all of them share.
 
 mod commits;
-mod delivery;
+pub(crate) mod delivery;
 mod formats;
 mod outages;
 mod security;
@@ -21,7 +21,7 @@ use rheos_e2e::worker::Run;
 const PARTITIONS: i32 = 3;
 
 /// One broker for all tests, until one of them needs it for itself.
-fn broker() -> MutexGuard<'static, Broker> {
+pub(crate) fn broker() -> MutexGuard<'static, Broker> {
     static BROKER: OnceLock<Mutex<Broker>> = OnceLock::new();
     let start = || Mutex::new(Broker::start(&libraries()).expect("a Kafka broker"));
     BROKER.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,13 +43,13 @@ fn price(id: i64) -> i64 {
 }
 
 /// The rows that [`filter`] makes of these orders.
-fn filtered(ids: std::ops::Range<i64>) -> Multiset {
+pub(crate) fn filtered(ids: std::ops::Range<i64>) -> Multiset {
     let rows = ids.filter(|id| price(*id) >= 300);
     rows.map(|id| (format!("{{\"id\":{id},\"twice\":{},\"part\":{}}}", price(id) * 2, id % i64::from(PARTITIONS)), 1)).collect()
 }
 
 /// The table of orders, from its beginning on; `more` are further options, `'name' = 'value'`.
-fn orders(broker: &Broker, topic: &str, more: &str) -> String {
+pub(crate) fn orders(broker: &Broker, topic: &str, more: &str) -> String {
     let start = if more.contains("scan.startup.mode") { "" } else { "'scan.startup.mode' = 'earliest-offset', " };
     format!(
         "CREATE TABLE orders (id BIGINT, price BIGINT, name STRING, ts BIGINT, part INT METADATA FROM 'partition' VIRTUAL,
@@ -76,7 +76,7 @@ fn filter_into(broker: &Broker, from: &str, to: &str, more: &str, sink: &str) ->
 }
 
 /// The option that ends the table where orders below `count` end.
-fn until(count: i64) -> String {
+pub(crate) fn until(count: i64) -> String {
     let each = i64::from(PARTITIONS);
     let offsets = (0..each).map(|partition| format!("partition:{partition},offset:{}", (count - partition + each - 1) / each));
     let offsets: Vec<String> = offsets.collect();
@@ -93,7 +93,7 @@ fn rows(broker: &Broker, topic: &str) -> Multiset {
 }
 
 /// Waits for the end of a run that has ended well, after this many restarts at least.
-async fn finish(run: &mut Run, restarts: u64) {
+pub(crate) async fn finish(run: &mut Run, restarts: u64) {
     assert_eq!(run.wait().await, 0, "{}", run.log());
     assert!(run.summary().restarts >= restarts, "each kill is a restart\n{}", run.log());
 }

@@ -10,6 +10,7 @@
 
 mod files;
 mod kafka;
+mod postgres;
 mod s3;
 
 use std::path::Path;

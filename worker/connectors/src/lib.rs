@@ -8,6 +8,7 @@
 //! | [`nexmark`] | yes | | |
 //! | [`datagen`] | yes | | |
 //! | [`filesystem`] | yes | yes | exactly once |
+//! | [`jdbc`] | yes | yes | exactly once |
 //! | [`kafka`] | yes | yes | exactly once |
 //! | [`results`] | | yes | exactly once |
 //! | [`print`] | | yes | at least once (a debugging sink: allowed in every job) |
@@ -28,6 +29,7 @@ pub mod environment;
 pub mod failpoint;
 pub mod filesystem;
 pub mod format;
+pub mod jdbc;
 pub mod kafka;
 pub mod nexmark;
 pub mod options;

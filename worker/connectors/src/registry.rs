@@ -13,13 +13,14 @@ use rheos_dataflow::stage::Connectors;
 use crate::connector::{Connector, SinkTable, SourceTable};
 use crate::environment::Environment;
 use crate::options::{Options, Problems, did_you_mean};
-use crate::{blackhole, datagen, filesystem, kafka, nexmark, print, results};
+use crate::{blackhole, datagen, filesystem, jdbc, kafka, nexmark, print, results};
 
 /// The connectors of this crate.
 const OURS: &[&Connector] = &[
     &blackhole::CONNECTOR,
     &datagen::CONNECTOR,
     &filesystem::CONNECTOR,
+    &jdbc::CONNECTOR,
     &kafka::CONNECTOR,
     &nexmark::CONNECTOR,
     &print::CONNECTOR,

@@ -38,7 +38,7 @@ pub mod encode;
 mod fold;
 pub mod index;
 mod keeper;
-mod segment;
+pub(crate) mod segment;
 mod sink;
 mod store;
 mod view;

@@ -86,6 +86,7 @@ fn explain_shows_the_graph_of_the_examples() {
     let expected = [
         ("bids-per-auction.yaml", ["busiest", "events", "TUMBLE"]),
         ("files.yaml", ["source orders (filesystem)", "sink dear (filesystem)", "watermark placed - 60s"]),
+        ("postgres.yaml", ["source prices (jdbc)", "sink takings (jdbc)", "sink dear (jdbc)"]),
         ("kafka.yaml", ["source orders (kafka)", "sink dear (kafka)", "TUMBLE"]),
     ];
     for (example, words) in expected {

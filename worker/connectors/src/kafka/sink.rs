@@ -1,8 +1,7 @@
 //! [io] The writing half: rows to messages, staged for a transaction or sent at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +14,6 @@ use rheos_dataflow::graph::OperatorId;
 use rheos_dataflow::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use rheos_dataflow::time::Epoch;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use super::client;
 use super::commit::{Committer, Payload, now_ms};
@@ -24,12 +22,10 @@ use super::direct::{self, DirectOutput, Producer};
 use super::frames::{Frame, Frames};
 use crate::environment::Environment;
 use crate::format::message::Messages;
-use crate::staged::{MAX_BYTES, StagedStore};
+use crate::staged::{MAX_BYTES, StagedStore, Uploads, plain};
 
 /// Messages of this size make an object, bytes; well below what one object may have.
 const OBJECT_BYTES: usize = 8 * 1024 * 1024;
-/// Objects of a writer on their way; then the writer takes no more rows.
-const UPLOADS: usize = 4;
 /// How long the brokers let a transaction last, unless told. They allow 15 minutes at most by default; readers of committed
 /// messages wait so long behind the transaction of a job that died and does not come back.
 const TRANSACTION_MS: &str = "300000";
@@ -121,7 +117,7 @@ enum Output {
 impl SinkWriter for Writer {
     fn ready(&mut self) -> Result<bool> {
         match &mut self.output {
-            Output::Staged(output) => output.ready(),
+            Output::Staged(output) => output.uploads.ready(),
             Output::Direct(output) => output.ready(&self.config.topic),
         }
     }
@@ -179,40 +175,21 @@ struct StagedOutput {
     topic: String,
     /// See [`super::marker`].
     slot: String,
-    /// Begins the names of this writer's objects; new for each writer, so a name never means two contents.
-    stem: String,
-    /// Before this, names are of generations whose records are settled.
     generation: u64,
-    /// Begins the names of all objects of this sink.
-    family: String,
-    sweeps: bool,
-    staged: StagedStore,
-    runtime: Handle,
     frames: Frames,
-    uploads: VecDeque<JoinHandle<Result<String>>>,
-    places: Vec<String>,
-    number: u64,
+    uploads: Uploads,
 }
 
 impl StagedOutput {
     fn new(config: &SinkConfig, sink: &OperatorId, context: &SinkContext, staged: StagedStore, runtime: Handle) -> Self {
-        // Ids may hold what brokers or stores do not take in names.
-        let plain: String = sink.0.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-        let nonce = RandomState::new().hash_one(context.generation) as u32;
-        let (generation, subtask) = (context.generation, context.subtask.index);
+        let uploads = Uploads::new(sink, context, "messages", staged, runtime);
+        let (plain, generation, subtask) = (plain(sink), context.generation, context.subtask.index);
         Self {
             topic: config.topic.clone(),
-            slot: format!("{}-{}-{plain}-{subtask}-g{generation}-{nonce:08x}", config.prefix, context.job_uid),
-            stem: format!("{plain}.g{generation}.{subtask}-{nonce:08x}"),
+            slot: format!("{}-{}-{plain}-{subtask}-g{generation}-{:08x}", config.prefix, context.job_uid, uploads.nonce),
             generation,
-            family: format!("{plain}.g"),
-            sweeps: subtask == 0,
-            staged,
-            runtime,
             frames: Frames::default(),
-            uploads: VecDeque::new(),
-            places: Vec::new(),
-            number: 0,
+            uploads,
         }
     }
 
@@ -229,60 +206,23 @@ impl StagedOutput {
         Ok(())
     }
 
-    /// Whether few enough objects are on their way.
-    fn ready(&mut self) -> Result<bool> {
-        while let Some(oldest) = self.uploads.pop_front_if(|oldest| oldest.is_finished()) {
-            self.places.push(self.runtime.block_on(finished(oldest))?);
-        }
-        Ok(self.uploads.len() < UPLOADS)
-    }
-
     /// Sends off what there is.
     fn upload(&mut self) {
-        let Some(bytes) = self.frames.take() else { return };
-        let (staged, name) = (self.staged.clone(), format!("{}-{}.messages", self.stem, self.number));
-        self.number += 1;
-        self.uploads.push_back(self.runtime.spawn(async move { staged.put(&name, bytes.into()).await }));
+        if let Some(bytes) = self.frames.take() {
+            self.uploads.send(bytes);
+        }
     }
 
     fn prepare(&mut self) -> Result<Prepared> {
         self.upload();
-        let (mut places, uploads) = (std::mem::take(&mut self.places), std::mem::take(&mut self.uploads));
-        let (slot, topic, generation) = (self.slot.clone(), self.topic.clone(), self.generation);
-        // The record that this generation was restored from is committed, and names nothing of older ones any more.
-        let sweep = std::mem::take(&mut self.sweeps).then(|| (self.staged.clone(), self.family.clone()));
+        let (slot, topic, generation, uploads) = (self.slot.clone(), self.topic.clone(), self.generation, self.uploads.finish());
         Ok(Box::pin(async move {
-            for upload in uploads {
-                places.push(finished(upload).await?);
-            }
-            if let Some((staged, family)) = sweep {
-                remove_older(&staged, &family, generation).await;
-            }
+            let places = uploads.await?;
             if places.is_empty() {
                 return Ok(Vec::new());
             }
             let payload = serde_json::to_value(Payload { slot, topic, generation, time: now_ms(), staged: places });
             payload.map(|payload| vec![payload]).map_err(|error| DataflowError::new("kafka", ErrorKind::Bug, error))
         }))
-    }
-}
-
-async fn finished(upload: JoinHandle<Result<String>>) -> Result<String> {
-    upload.await.map_err(|error| DataflowError::new("kafka", ErrorKind::Bug, error))?
-}
-
-/// Removes what generations before this one staged; what fails is tried by the next.
-async fn remove_older(staged: &StagedStore, family: &str, generation: u64) {
-    let names = match staged.names().await {
-        Ok(names) => names,
-        Err(error) => return tracing::warn!(%error, "staged output of earlier generations cannot be listed"),
-    };
-    for (name, place) in names {
-        let of = name.strip_prefix(family).and_then(|rest| rest.split_once('.')).and_then(|(generation, _)| generation.parse::<u64>().ok());
-        if of.is_some_and(|of| of < generation)
-            && let Err(error) = staged.delete(&place).await
-        {
-            tracing::warn!(%error, place, "staged output of an earlier generation cannot be removed");
-        }
     }
 }

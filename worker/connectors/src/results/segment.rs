@@ -11,14 +11,14 @@ use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
 /// Rows on their way to be a segment.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(crate) struct Builder {
     writer: Option<StreamWriter<Vec<u8>>>,
     rows: u64,
 }
 
 impl Builder {
     /// Appends rows; all of a segment have the same columns.
-    pub(super) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => self.writer.insert(StreamWriter::try_new(Vec::new(), &batch.schema())?),
@@ -29,12 +29,12 @@ impl Builder {
     }
 
     /// Bytes so far.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.writer.as_ref().map_or(0, |writer| writer.get_ref().len())
     }
 
     /// The object and its rows; nothing when there are none. What follows is another segment.
-    pub(super) fn take(&mut self) -> Result<Option<(Vec<u8>, u64)>> {
+    pub(crate) fn take(&mut self) -> Result<Option<(Vec<u8>, u64)>> {
         let rows = std::mem::take(&mut self.rows);
         let bytes = self.writer.take().map(StreamWriter::into_inner).transpose()?;
         Ok(bytes.map(|bytes| (bytes, rows)))
@@ -52,7 +52,7 @@ pub(super) fn encode(batch: &RecordBatch) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// `State`: it is not what was written.
-pub(super) fn decode(place: &str, bytes: &[u8]) -> Result<RecordBatch> {
+pub(crate) fn decode(place: &str, bytes: &[u8]) -> Result<RecordBatch> {
     let bad = |error: &dyn std::fmt::Display| DataflowError::new("results", ErrorKind::State, format!("{place}: {error}"));
     let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| bad(&error))?;
     let schema: SchemaRef = reader.schema();

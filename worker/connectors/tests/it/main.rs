@@ -93,10 +93,13 @@ fn context(index: u32, workers: u32) -> SinkContext {
 #[test]
 fn wrong_connectors_are_refused_by_name() {
     let expected = "table input (nexmrk): invalid job: unknown connector 'nexmrk'; did you mean 'nexmark'? \
-                    Connectors that can be read: datagen, filesystem, kafka, nexmark";
+                    Connectors that can be read: datagen, filesystem, jdbc, kafka, nexmark";
     assert_eq!(problems(source(&[("connector", "nexmrk"), ("whatever", "1")]), Delivery::ExactlyOnce), [expected]);
     let found = problems(source(&[("connector", "print")]), Delivery::ExactlyOnce);
-    assert!(found[0].contains("connector 'print' cannot be read; connectors that can: datagen, filesystem, kafka, nexmark"), "{found:?}");
+    assert!(
+        found[0].contains("connector 'print' cannot be read; connectors that can: datagen, filesystem, jdbc, kafka, nexmark"),
+        "{found:?}"
+    );
     let found = problems(sink(&[("connector", "datagen")], false), Delivery::ExactlyOnce);
     assert!(found[0].contains("connector 'datagen' cannot be written"), "{found:?}");
     let found = problems(sink(&[], false), Delivery::ExactlyOnce);
