@@ -92,16 +92,15 @@ fn assert_marked_are_whole((rows, marked): &(Multiset, BTreeSet<String>), expect
     }
 }
 
-/// Waits for all output and all markers, then stops the job.
-async fn finish(run: &mut Run, bucket: &Bucket, expected: &Multiset, markers: bool) {
+/// Writes the rest of the orders, waits for all output and then for all markers, and stops the job.
+async fn finish(run: &mut Run, feed: &mut Feed, bucket: &Bucket, expected: &Multiset) {
     let client = run.client().await;
+    feed.all().await;
+    let all = async || (seen(bucket).await.0.values().sum::<i64>() >= expected.len() as i64).then_some(());
+    run.until("all output", all).await;
+    feed.last().await;
     let folders: BTreeSet<String> = expected.keys().filter_map(|row| Some(row.split_once(" {")?.0.to_owned())).collect();
-    run.until("all output", async || {
-        let (rows, marked) = seen(bucket).await;
-        let all = rows.values().sum::<i64>() >= expected.len() as i64;
-        (all && (!markers || marked == folders)).then_some(())
-    })
-    .await;
+    run.until("all markers", async || (seen(bucket).await.1 == folders).then_some(())).await;
     client.stop().await.expect("a stop is taken");
     assert_eq!(run.wait().await, 0, "{}", run.log());
 }
@@ -144,8 +143,7 @@ fn a_growing_folder_becomes_a_partitioned_one_through_kills_and_an_absence_of_th
                 assert_marked_are_whole(&seen(&bucket).await, &expected);
             }
         }
-        feed.all().await;
-        finish(&mut run, &bucket, &expected, true).await;
+        finish(&mut run, &mut feed, &bucket, &expected).await;
         assert!(run.summary().restarts >= KILLS, "each kill is a restart\n{}", run.log());
         let (rows, _) = seen(&bucket).await;
         assert_eq!(compare(&expected, &rows), Difference::default(), "{}", run.log());
@@ -203,8 +201,7 @@ fn survives_an_end_at(places: &[&str]) {
         // The last order of all hours but the first is what lets those be marked.
         feed.until(ORDERS * 9 / 10).await;
         run.until("an end at each place", async || places.iter().all(|place| job.path(place).exists()).then_some(())).await;
-        feed.all().await;
-        finish(&mut run, &bucket, &expected, true).await;
+        finish(&mut run, &mut feed, &bucket, &expected).await;
         assert!(run.summary().restarts >= places.len() as u64, "each end is a restart\n{}", run.log());
         let (rows, marked) = seen(&bucket).await;
         assert_eq!(compare(&expected, &rows), Difference::default(), "{places:?}\n{}", run.log());
@@ -249,8 +246,7 @@ fn at_least_once_loses_nothing_and_at_most_once_is_refused() {
             feed.until(ORDERS * (kill as i64 + 1) / (KILLS as i64 + 1)).await;
             kill_an_engine(&mut run, kill, &mut random).await;
         }
-        feed.all().await;
-        finish(&mut run, &bucket, &expected, true).await;
+        finish(&mut run, &mut feed, &bucket, &expected).await;
         let difference = compare(&expected, &seen(&bucket).await.0);
         assert_eq!(difference.lost, 0, "{difference:?}\n{}", run.log());
     });

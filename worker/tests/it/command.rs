@@ -85,7 +85,7 @@ fn explain_shows_the_graph_of_the_examples() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/examples");
     let expected = [
         ("bids-per-auction.yaml", ["busiest", "events", "TUMBLE"]),
-        ("files.yaml", ["source orders (filesystem)", "sink dear (filesystem)", "watermark placed - 60s"]),
+        ("files.yaml", ["source orders (filesystem)", "sink dear (filesystem)", "watermark placed - 1min"]),
         ("postgres.yaml", ["source prices (jdbc)", "sink takings (jdbc)", "sink dear (jdbc)"]),
         ("kafka.yaml", ["source orders (kafka)", "sink dear (kafka)", "TUMBLE"]),
     ];

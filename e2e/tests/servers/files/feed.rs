@@ -86,10 +86,15 @@ impl Feed {
         }
     }
 
-    /// The rest, and at last a file whose only order is much later and too cheap: it moves the watermark past all others.
+    /// The rest.
     pub(super) async fn all(&mut self) {
         self.until(self.orders).await;
         self.file(self.next..self.orders).await;
+    }
+
+    /// At last a file whose only order is much later and too cheap: it moves the watermark past all others, once nobody reads
+    /// another file.
+    pub(super) async fn last(&self) {
         self.bucket.put("in/z-last.json", "{\"id\":-1,\"price\":0,\"at\":\"2014-01-01 00:00:00\"}\n".to_owned()).await;
     }
 

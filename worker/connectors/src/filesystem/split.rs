@@ -1,4 +1,4 @@
-//! [pure] Splits by name: a file as it was when it was found, or a row group of it.
+//! [io] Splits by name: a file as it was when it was found, or a row group of it.
 //!
 //! The name is all that a checkpoint holds of a file: path, number of the row group, and what tells one content from
 //! another, so that whoever reads it, whenever, knows that it is still what was found.

@@ -160,17 +160,17 @@ mod tests {
         assert_eq!(shape(&["id", "name"]).problems(&target()), Vec::<String>::new());
         let mut bad = target();
         bad.columns[0] = column("id", "int4", -1);
-        bad.columns[1].name = "nmae".into();
+        bad.columns[1].name = "named".into();
         bad.columns[1].not_null = true;
         bad.columns[2].generated = true;
         bad.unique.clear();
         let problems = shape(&["id"]).problems(&bad);
         let parts = [
-            "'name'; did you mean 'nmae'?",
+            "'name'; did you mean 'named'?",
             "'id' is int4",
             "bigint would",
             "'at' is computed",
-            "'nmae' is NOT NULL",
+            "'named' is NOT NULL",
             "ADD PRIMARY KEY (\"id\")",
         ];
         for part in parts {
