@@ -91,10 +91,10 @@ fn a_table_that_cannot_be_read_in_pages_is_refused_by_name() {
     server.query("CREATE TABLE keyless (id bigint, part int); CREATE TABLE typed (id text PRIMARY KEY, part int)");
     for (table, parts) in [
         ("keyless", vec!["table keyless has no PRIMARY KEY"]),
-        ("typed", vec!["column 'id' is text", "there is no column 'prat'; did you mean 'part'?"]),
+        ("typed", vec!["column 'id' is text", "there is no column 'parts'; did you mean 'part'?"]),
         ("nowhere", vec!["there is no table nowhere"]),
     ] {
-        let column = if table == "typed" { "prat" } else { "part" };
+        let column = if table == "typed" { "parts" } else { "part" };
         let sql = format!(
             "CREATE TABLE a (id BIGINT, {column} INT) WITH ({}); CREATE TABLE b (id BIGINT, part INT) WITH ('connector' = 'blackhole'); \
              INSERT INTO b SELECT id, {column} FROM a;",
