@@ -1,6 +1,6 @@
 //! [io] Clients: made of a table's properties, with their errors in our words.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -25,9 +25,9 @@ pub(super) const HEAR: Duration = Duration::from_millis(20);
 
 /// Sends the client's own lines to the log, and keeps the last thing that it said of its connections: a question that
 /// fails tells only that nobody answered. Its errors come with the calls as well, so they are warnings here.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Context {
-    said: Mutex<Option<(Code, String)>>,
+    said: Arc<Mutex<Option<(Code, String)>>>,
 }
 
 impl Context {

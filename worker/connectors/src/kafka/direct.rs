@@ -12,7 +12,7 @@ use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::sink::Prepared;
 use tokio::sync::Notify;
 
-use super::client::{Context, failed};
+use super::client::{Context, SLICE, failed};
 use super::frames::Frame;
 
 /// See the module's documentation.
@@ -93,7 +93,8 @@ impl DirectOutput {
     pub(super) fn prepare(&mut self) -> Prepared {
         debug_assert!(self.waiting.is_empty(), "an epoch closes only when the writer is ready");
         let acks = std::mem::take(&mut self.acks);
-        Box::pin(async move { acks.all().await.map(|()| Vec::new()) })
+        let client = self.producer.client().context().client.clone();
+        Box::pin(async move { acks.all(&client).await.map(|()| Vec::new()) })
     }
 }
 
@@ -106,15 +107,19 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// Waits until none is missing.
-    async fn all(&self) -> Result<()> {
+    /// Waits until none is missing, or the brokers refuse the client.
+    async fn all(&self, client: &Context) -> Result<()> {
         loop {
             let changed = self.changed.notified();
             if self.missing.load(Ordering::Acquire) == 0 {
                 let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 return failed.as_ref().map_or(Ok(()), |(kind, message)| Err(DataflowError::new("kafka", *kind, message)));
             }
-            changed.await;
+            if tokio::time::timeout(SLICE, changed).await.is_err()
+                && let Some(refusal) = client.refusal()
+            {
+                return Err(refusal);
+            }
         }
     }
 }
