@@ -57,6 +57,7 @@ pub(crate) use config::check_tables;
 pub use fold::{Fold, Folded};
 pub use keeper::{Announce, Announcement};
 pub use sink::ResultsSink;
+pub use store::TableStore;
 
 /// The connector.
 pub const CONNECTOR: Connector =
@@ -67,10 +68,6 @@ impl SinkTable for Config {
         Ok(Arc::new(ResultsSink::new(*self, environment)))
     }
 }
-pub use store::TableStore;
-
-#[cfg(doc)]
-use rheos_dataflow::sink::Sink;
 
 #[cfg(test)]
 mod tests;
