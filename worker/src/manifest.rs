@@ -91,6 +91,7 @@ pub fn plan(sql: &str, delivery: Delivery) -> Result<Planned, Vec<String>> {
     let options = PlanOptions {
         accepts_changelog: rheos_connectors::accepts_changelog,
         emits_changelog: rheos_connectors::emits_changelog,
+        looks_up: rheos_connectors::looks_up,
         ..PlanOptions::default()
     };
     let planned = rheos_sql::plan(sql, &options).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;

@@ -233,6 +233,7 @@ fn tables(job: &Job) -> Result<Tables, String> {
         pushdown: job.pushdown,
         accepts_changelog: rheos_connectors::accepts_changelog,
         emits_changelog: rheos_connectors::emits_changelog,
+        looks_up: rheos_connectors::looks_up,
     };
     let all = |errors: Vec<String>| errors.join("\n");
     let planned = rheos_sql::plan(&job.sql, &options).map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;

@@ -3,6 +3,7 @@
 
 mod commits;
 mod delivery;
+mod lookups;
 mod outages;
 mod protocol;
 mod refusals;

@@ -12,6 +12,7 @@ pub fn plan(sql: &str, delivery: stream_job::Delivery) -> Result<Planned, Vec<St
     let options = PlanOptions {
         accepts_changelog: rheos_connectors::accepts_changelog,
         emits_changelog: rheos_connectors::emits_changelog,
+        looks_up: rheos_connectors::looks_up,
         ..PlanOptions::default()
     };
     let texts = |errors: Vec<String>| errors.into_iter().map(|error| format!("spec.sql: {error}")).collect::<Vec<_>>();

@@ -8,7 +8,7 @@
 //! | [`nexmark`] | yes | | |
 //! | [`datagen`] | yes | | |
 //! | [`filesystem`] | yes | yes | exactly once |
-//! | [`jdbc`] | yes | yes | exactly once |
+//! | [`jdbc`] | yes, also by key (lookup joins) | yes | exactly once |
 //! | [`kafka`] | yes | yes | exactly once |
 //! | [`results`] | | yes | exactly once |
 //! | [`print`] | | yes | at least once (a debugging sink: allowed in every job) |
@@ -18,6 +18,7 @@
 //! - A reader that is opened at an offset returns exactly the rows behind it, also in another process and at another
 //!   parallelism.
 //! - A sink's `commit` may be repeated; output that no record names never becomes visible.
+//! - A lookup keeps nothing beyond its process, and an answer is about the keys that were asked for alone.
 //! - Options are read in one place ([`options`]), which knows every name, so a misspelt one never passes unseen.
 
 #![allow(clippy::disallowed_methods, reason = "the edge: clock, files, processes and tasks are this crate's work")]
@@ -46,4 +47,4 @@ mod testing;
 
 pub use connector::Connector;
 pub use environment::Environment;
-pub use registry::{accepts_changelog, check, connectors, emits_changelog, install};
+pub use registry::{accepts_changelog, check, connectors, emits_changelog, install, looks_up};

@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::Schema;
 use rheos_dataflow::error::{DataflowError, Result};
-use rheos_dataflow::graph::{DataflowGraph, METADATA_KEY, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{DataflowGraph, LookupSpec, METADATA_KEY, Node, OperatorId, OperatorSpec, SinkSpec, SourceSpec};
 use rheos_dataflow::sink::{Delivery, Sink};
 use rheos_dataflow::source::Source;
 use rheos_dataflow::stage::Connectors;
 
-use crate::connector::{Connector, SinkTable, SourceTable};
+use crate::connector::{Connector, LookedUpTable, SinkTable, SourceTable};
 use crate::environment::Environment;
 use crate::options::{Options, Problems, did_you_mean};
 use crate::{blackhole, datagen, filesystem, jdbc, kafka, nexmark, print, results};
@@ -48,7 +48,7 @@ fn find(options: &BTreeMap<String, String>) -> Option<&'static Connector> {
     all().find(|connector| connector.name == name)
 }
 
-/// The connectors of all source and sink nodes of `graph`.
+/// The connectors of all sources, sinks and lookup joins of `graph`.
 ///
 /// # Errors
 /// The first problem that [`check`] finds, or what an external system said.
@@ -61,6 +61,9 @@ pub fn connectors(graph: &DataflowGraph, environment: &Environment) -> Result<Co
             }
             OperatorSpec::Sink(spec) => {
                 connectors.sinks.insert(node.id.clone(), sink(spec, &node.id, environment)?);
+            }
+            OperatorSpec::LookupJoin(spec) => {
+                connectors.lookups.insert(node.id.clone(), lookup_table(&spec.table).map_err(first)?.build(environment)?);
             }
             _ => {}
         }
@@ -87,6 +90,7 @@ pub fn check(graph: &DataflowGraph, delivery: Delivery) -> Vec<(String, Dataflow
     let table = |node: &Node| match &node.spec {
         OperatorSpec::Source(spec) => spec.table.clone(),
         OperatorSpec::Sink(spec) => spec.table.clone(),
+        OperatorSpec::LookupJoin(spec) => spec.table.table.clone(),
         _ => String::new(),
     };
     let of = |node| check_node(node, delivery).into_iter().map(move |problem| (table(node), problem));
@@ -97,6 +101,7 @@ fn check_node(node: &Node, delivery: Delivery) -> Problems {
     let checked = match &node.spec {
         OperatorSpec::Source(spec) => source_table(spec).and_then(|table| check_source(spec, &*table, delivery)),
         OperatorSpec::Sink(spec) => sink_table(spec).and_then(|table| check_sink(spec, &*table, delivery)),
+        OperatorSpec::LookupJoin(spec) => lookup_table(&spec.table).map(drop),
         _ => Ok(()),
     };
     checked.err().unwrap_or_default()
@@ -149,6 +154,18 @@ pub fn accepts_changelog(connector: &str, options: &BTreeMap<String, String>) ->
 /// Whether a table with these options gives rows that update earlier rows. False for unknown connectors.
 pub fn emits_changelog(connector: &str, options: &BTreeMap<String, String>) -> bool {
     all().any(|known| known.name == connector && (known.emits_changelog)(options))
+}
+
+/// Whether a table with these options can be asked for rows by key. False for unknown connectors.
+pub fn looks_up(connector: &str, _options: &BTreeMap<String, String>) -> bool {
+    all().any(|known| known.name == connector && known.lookup.is_some())
+}
+
+fn lookup_table(spec: &LookupSpec) -> Result<Box<dyn LookedUpTable>, Problems> {
+    match find(&spec.options).and_then(|connector| connector.lookup) {
+        Some(check) => check(spec),
+        None => Err(no_connector(&spec.table, &spec.options, "looked up", |connector| connector.lookup.is_some())),
+    }
 }
 
 fn source_table(spec: &SourceSpec) -> Result<Box<dyn SourceTable>, Problems> {

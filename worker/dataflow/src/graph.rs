@@ -101,6 +101,8 @@ pub enum OperatorSpec {
     LocalGroupAggregate(GroupAggregateSpec),
     /// Unbounded aggregation by key; emits a change-log, one change a key and epoch.
     GroupAggregate(GroupAggregateSpec),
+    /// Adds the columns of the rows that an external table has for a row's key at the moment.
+    LookupJoin(LookupJoinSpec),
     /// All rows of all inputs. In a change-log, rows of an input without kind column are inserts.
     Union,
     /// Writes to an external system.
@@ -181,6 +183,30 @@ pub struct CalcSpec {
     /// Output columns over the input, in the order of the output schema (without the kind column, which is carried
     /// along by the operator when the node is a change-log).
     pub project: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// A table of the SQL text that is asked for rows by key.
+#[derive(Debug, Clone)]
+pub struct LookupSpec {
+    /// The table's name.
+    pub table: String,
+    /// The `WITH` options, `connector` among them.
+    pub options: BTreeMap<String, String>,
+    /// Columns that are compared with the key, by their names and types there; a column may come twice.
+    pub keys: SchemaRef,
+    /// Columns to give, by their names there; maybe none.
+    pub columns: SchemaRef,
+}
+
+/// See [`OperatorSpec::LookupJoin`]. Output: the input's columns, then the table's.
+#[derive(Debug, Clone)]
+pub struct LookupJoinSpec {
+    /// The table.
+    pub table: LookupSpec,
+    /// Columns of the input, of the types of [`LookupSpec::keys`] and in their order.
+    pub keys: Vec<usize>,
+    /// Whether a row that finds nothing stays, with nulls (`LEFT JOIN`).
+    pub outer: bool,
 }
 
 /// The shape of event-time windows.

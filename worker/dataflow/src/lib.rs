@@ -18,6 +18,7 @@ pub mod error;
 pub mod graph;
 pub mod hash;
 pub mod key_group;
+pub mod lookup;
 pub mod operator;
 pub mod operators;
 pub mod plan;

@@ -36,12 +36,19 @@ pub enum Progress {
     Done,
     /// Out of fuel: the stage drains the output and calls [`Operator::resume`].
     More,
+    /// Something outside has to come first: [`Operator::resume`] is called when its waker has been, and now and then. The
+    /// epoch stays open, and the worker's other operators have their turn.
+    Waiting {
+        /// Whether the operator takes more batches meanwhile.
+        room: bool,
+    },
 }
 
 /// One operator's logic on one subtask.
 ///
 /// Call order: `restore` at most once, first; then for each epoch any number of `on_batch`, one `on_epoch_end`, and at
-/// a checkpoint one `snapshot` after it. After any call that returns [`Progress::More`], `resume` until `Done`.
+/// a checkpoint one `snapshot` after it. After any call that returns [`Progress::More`], `resume` until `Done`; after one
+/// that returns [`Progress::Waiting`] nothing but `resume` and, where there is room, `on_batch`.
 pub trait Operator {
     /// Rows of the open epoch on input `port`.
     fn on_batch(&mut self, port: usize, batch: &RecordBatch, out: &mut Output) -> Result<Progress>;

@@ -1,6 +1,6 @@
 //! [pure] The operators, and the one factory that makes them from the graph.
 //!
-//! Not here: sources and sinks, which the stage drives through their own seams.
+//! Not here: sources and sinks, which the stage drives through their own seams, and lookup joins, which it gives a table.
 
 use std::sync::Arc;
 
@@ -24,13 +24,14 @@ mod event_time;
 pub mod group_aggregate;
 pub mod local_group_aggregate;
 pub mod local_window_aggregate;
+pub mod lookup_join;
 pub mod window_aggregate;
 pub mod window_assign;
 
 /// Makes the operator of `node` for one subtask. `input_schemas` are the schemas of its inputs, by port.
 ///
 /// # Errors
-/// `User` when the spec does not fit the schemas; `Bug` for nodes that are no operators (sources, sinks).
+/// `User` when the spec does not fit the schemas; `Bug` for nodes that need a connector (sources, sinks, lookup joins).
 pub fn build(node: &Node, input_schemas: &[SchemaRef], subtask: Subtask) -> Result<Box<dyn Operator>> {
     let title = node.title.clone();
     let place = || node.title.clone();
@@ -43,8 +44,8 @@ pub fn build(node: &Node, input_schemas: &[SchemaRef], subtask: Subtask) -> Resu
         OperatorSpec::WindowAggregate(spec) => Ok(Box::new(WindowAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
         OperatorSpec::LocalGroupAggregate(spec) => Ok(Box::new(LocalGroupAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
         OperatorSpec::GroupAggregate(spec) => Ok(Box::new(GroupAggregate::new(title, spec, input()?, &node.schema, subtask)?)),
-        OperatorSpec::Source(_) | OperatorSpec::Sink(_) => {
-            Err(DataflowError::new(place(), ErrorKind::Bug, "sources and sinks are not operators"))
+        OperatorSpec::Source(_) | OperatorSpec::Sink(_) | OperatorSpec::LookupJoin(_) => {
+            Err(DataflowError::new(place(), ErrorKind::Bug, "sources, sinks and lookup joins need a connector"))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! [pure] The simulator: whole jobs in one thread, from a seed, with faults at any step.
 //!
 //! Real: stages and operators, the coordinator, snapshots and their files, the checkpoint protocol over a store in
-//! memory, restore and rescale. Simulated: time, the network between workers, sources, sinks, and the store's delays and
+//! memory, restore and rescale. Simulated: time, the network between workers, sources, sinks, tables that are asked, and the store's delays and
 //! failures. One seed is one run, to the last choice.
 //!
 //! Not here: timely (its progress tracking is modelled by `sim/fabric.rs`), processes, real stores.
@@ -13,6 +13,7 @@ pub mod expected;
 mod fabric;
 mod generation;
 pub mod jobs;
+mod lookup;
 pub mod oracle;
 pub mod random;
 pub mod scenario;
@@ -31,6 +32,7 @@ use self::executor::{Delays, Io};
 use self::fabric::JOB_UID;
 use self::generation::{Around, Generation, Started, start};
 use self::jobs::SimJob;
+use self::lookup::SimLookup;
 use self::oracle::Multiset;
 use self::random::Random;
 use self::scenario::{FaultKind, PlantedBug, Point, Scenario};
@@ -40,6 +42,7 @@ use self::store::SlowStore;
 use crate::coordinator::Event;
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
+use crate::lookup::Lookup;
 use crate::plan::ExecutionPlan;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -138,6 +141,10 @@ impl<'a> World<'a> {
             let copies = scenario.bug == Some(PlantedBug::CopyOnRepeat);
             let sink = SimSink { id: id.clone(), warehouse: Arc::clone(&warehouse), delays: commit_delays.clone(), copies };
             connectors.sinks.insert(id.clone(), Arc::new(sink) as Arc<dyn Sink>);
+        }
+        for id in &job.lookups {
+            let lookup = SimLookup { chance: Delays::new(random.fork(), 0) };
+            connectors.lookups.insert(id.clone(), Arc::new(lookup) as Arc<dyn Lookup>);
         }
         let objects = Arc::new(MemoryStore::new());
         let store = SlowStore { objects: Arc::clone(&objects), delays, put_failures: scenario.put_failures };

@@ -21,8 +21,9 @@ use crate::envelope::{Envelope, Payload};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::{Exchange, Node, NodeIndex, OperatorId, OperatorSpec};
 use crate::key_group::Subtask;
+use crate::lookup::Lookup;
 use crate::operator::{Operator, OperatorStats, Output, Progress};
-use crate::operators;
+use crate::operators::{self, lookup_join::LookupJoin};
 use crate::plan::{ExecutionPlan, StageIndex};
 use crate::sink::{Prepared, Sink, SinkContext, SinkWriter};
 use crate::snapshot::{OperatorExport, OperatorImport, SnapshotRequest, SplitState};
@@ -36,6 +37,8 @@ pub struct Connectors {
     pub sources: BTreeMap<OperatorId, Arc<dyn Source>>,
     /// Sinks.
     pub sinks: BTreeMap<OperatorId, Arc<dyn Sink>>,
+    /// Tables of lookup joins.
+    pub lookups: BTreeMap<OperatorId, Arc<dyn Lookup>>,
 }
 
 /// A message that the driver must deliver.
@@ -60,6 +63,11 @@ pub enum Work {
     Idle,
     /// A sink can take nothing now: to be called again a little later, and nothing is to be read meanwhile.
     Blocked,
+    /// An operator waits for something outside and nothing else can be done: its waker tells when to go on.
+    Waiting {
+        /// Whether more may be read meanwhile.
+        room: bool,
+    },
     /// The open epoch is closed: everything it emits is in the outbox, and its capability can go once that is sent.
     Closed {
         /// The epoch.
@@ -178,8 +186,8 @@ struct StageNode {
     predecessors: Vec<usize>,
     inputs: Vec<usize>,
     pending: VecDeque<(usize, RecordBatch)>,
-    /// Out of fuel in its last call.
-    resume: bool,
+    /// How its last call ended.
+    called: Progress,
     watermark: Millis,
     status: Watermark,
     rows_in: u64,
@@ -219,6 +227,13 @@ impl StageTask {
                 OperatorSpec::Sink(_) => {
                     let connector = connectors.sinks.get(&node.id).ok_or_else(|| missing(node))?;
                     Logic::Sink(connector.writer(context)?)
+                }
+                OperatorSpec::LookupJoin(spec) => {
+                    let lookup = connectors.lookups.get(&node.id).ok_or_else(|| missing(node))?;
+                    let input = graph.inputs(*index).next().ok_or_else(|| missing(node))?;
+                    let input = &graph.nodes[input.from].schema;
+                    let table = lookup.open(Arc::clone(&waker))?;
+                    Logic::Operator(Box::new(LookupJoin::new(node.title.clone(), spec, input, &node.schema, table, lookup.cache())?))
                 }
                 _ => {
                     let schemas: Vec<_> = graph.inputs(*index).map(|edge| Arc::clone(&graph.nodes[edge.from].schema)).collect();
@@ -333,23 +348,41 @@ impl StageTask {
                 return Ok(Work::Blocked);
             }
         }
-        if let Some(node) = (0..self.nodes.len()).rev().find(|node| self.nodes[*node].resume || !self.nodes[*node].pending.is_empty()) {
-            self.step(node)?;
-            return Ok(Work::Busy);
-        }
-        if self.closing.is_none() {
-            if !self.held
-                && let Some((input, envelope)) = self.queue.get_mut(&self.open).and_then(VecDeque::pop_front)
-            {
-                self.feed(input, envelope);
+        // Whether those that wait have room, if any waits.
+        let mut room = None;
+        for node in (0..self.nodes.len()).rev() {
+            let before = self.nodes[node].called;
+            if before != Progress::Done {
+                let emitted = self.step(node, true)?;
+                if before == Progress::More || emitted || self.nodes[node].called != before {
+                    return Ok(Work::Busy);
+                }
+            }
+            let full = self.nodes[node].called == Progress::Waiting { room: false };
+            if !full && !self.nodes[node].pending.is_empty() {
+                self.step(node, false)?;
                 return Ok(Work::Busy);
             }
-            let Some(tick) = self.closes.pop_front() else { return Ok(Work::Idle) };
-            self.begin_close();
-            self.closing = Some((tick, 0));
+            if before != Progress::Done {
+                room = Some(room.unwrap_or(true) && !full);
+            }
+        }
+        if room == Some(false) || (room.is_some() && self.closing.is_some()) {
+            return Ok(Work::Waiting { room: false });
+        }
+        if self.closing.is_some() {
+            return self.go_on_closing();
+        }
+        if !self.held
+            && let Some((input, envelope)) = self.queue.get_mut(&self.open).and_then(VecDeque::pop_front)
+        {
+            self.feed(input, envelope);
             return Ok(Work::Busy);
         }
-        self.go_on_closing()
+        let Some(tick) = self.closes.pop_front() else { return Ok(room.map_or(Work::Idle, |room| Work::Waiting { room })) };
+        self.begin_close();
+        self.closing = Some((tick, 0));
+        Ok(Work::Busy)
     }
 
     /// Messages to deliver, in order.
@@ -400,12 +433,11 @@ impl StageTask {
         }
     }
 
-    /// One call of one node.
-    fn step(&mut self, index: usize) -> Result<()> {
+    /// One call of one node: goes on with its last one, or hands it the next batch. Whether it emitted anything.
+    fn step(&mut self, index: usize, resume: bool) -> Result<bool> {
         let node = &mut self.nodes[index];
         let started = self.now_ns.map(|now| now());
-        let resumed = node.resume;
-        let called = match (&mut node.logic, resumed) {
+        let called = match (&mut node.logic, resume) {
             (Logic::Operator(operator), true) => operator.resume(&mut self.scratch),
             (logic, _) => match node.pending.pop_front() {
                 None => Ok(Progress::Done),
@@ -422,8 +454,10 @@ impl StageTask {
         if let (Some(now), Some(started)) = (self.now_ns, started) {
             node.busy_ns += now() - started;
         }
-        node.resume = called.map_err(|error| error.at(&node.title))? == Progress::More;
-        self.forward(index)
+        node.called = called.map_err(|error| error.at(&node.title))?;
+        let emitted = !self.scratch.batches.is_empty();
+        self.forward(index)?;
+        Ok(emitted)
     }
 
     /// Hands what a node emitted to its successors and outputs.
@@ -502,7 +536,7 @@ impl StageTask {
         if let (Some(now), Some(started)) = (self.now_ns, started) {
             node.busy_ns += now() - started;
         }
-        node.resume = called.map_err(|error| error.at(&node.title))? == Progress::More;
+        node.called = called.map_err(|error| error.at(&node.title))?;
         self.forward(index)
     }
 
@@ -545,7 +579,7 @@ impl StageNode {
             predecessors: Vec::new(),
             inputs: Vec::new(),
             pending: VecDeque::new(),
-            resume: false,
+            called: Progress::Done,
             watermark: WATERMARK_MIN,
             status: Watermark::Active(WATERMARK_MIN),
             rows_in: 0,

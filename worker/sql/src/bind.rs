@@ -3,6 +3,7 @@
 pub(crate) mod aggregate;
 pub(crate) mod call;
 pub(crate) mod expr;
+pub(crate) mod join;
 pub(crate) mod literal;
 pub(crate) mod operator;
 pub(crate) mod query;

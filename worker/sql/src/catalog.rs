@@ -21,6 +21,8 @@ pub(crate) struct Table {
     pub(crate) primary_key: Vec<String>,
     /// Whether its rows, when it is read, update earlier ones.
     pub(crate) changelog: bool,
+    /// Whether its connector can be asked for rows by key.
+    pub(crate) looked_up: bool,
 }
 
 /// A column of a table.

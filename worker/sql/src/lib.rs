@@ -47,6 +47,8 @@ pub struct PlanOptions {
     pub accepts_changelog: fn(connector: &str, options: &BTreeMap<String, String>) -> bool,
     /// Whether a table that is read gives rows that update earlier ones, by the same.
     pub emits_changelog: fn(connector: &str, options: &BTreeMap<String, String>) -> bool,
+    /// Whether a table can be asked for rows by key, by the same.
+    pub looks_up: fn(connector: &str, options: &BTreeMap<String, String>) -> bool,
 }
 
 impl Default for PlanOptions {
@@ -55,6 +57,7 @@ impl Default for PlanOptions {
             pushdown: true,
             accepts_changelog: |connector, _| matches!(connector, "print" | "blackhole"),
             emits_changelog: |_, options| options.get("format").is_some_and(|format| format == "debezium-json"),
+            looks_up: |connector, _| connector == "jdbc",
         }
     }
 }

@@ -15,8 +15,8 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use rheos_dataflow::aggregate::partial_fields;
 use rheos_dataflow::changelog::KIND_COLUMN;
 use rheos_dataflow::graph::{
-    AggregateCall, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, Node, NodeIndex, OperatorSpec, SinkSpec, Window,
-    WindowAggregateSpec, WindowAssignSpec,
+    AggregateCall, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, LookupJoinSpec, LookupSpec, Node, NodeIndex, OperatorSpec,
+    SinkSpec, Window, WindowAggregateSpec, WindowAssignSpec,
 };
 
 use crate::PlanOptions;
@@ -144,6 +144,7 @@ impl Lowering<'_> {
             Op::WindowAssign { input, window, time } => self.assign(rel, input, *window, time)?,
             Op::WindowAggregate { .. } => self.window_aggregate(rel)?,
             Op::GroupAggregate { .. } => self.group_aggregate(rel)?,
+            Op::Lookup { .. } => self.lookup(rel)?,
             Op::Union { inputs } => {
                 let ports = inputs.iter().map(|input| Ok((self.node(input)?, Exchange::Forward))).collect::<Result<Vec<_>>>()?;
                 let draft = Draft {
@@ -217,6 +218,46 @@ impl Lowering<'_> {
             identity: format!("{}|{title}", lineage(input)),
             title,
             spec: OperatorSpec::WindowAssign(WindowAssignSpec { window, time: index(&schema, time)? }),
+            fields,
+            changelog: false,
+            state_schema: None,
+            inputs: vec![(below, Exchange::Forward)],
+        };
+        Ok(self.add(rel, draft))
+    }
+
+    fn lookup(&mut self, rel: &Rel) -> Result<NodeIndex> {
+        let Op::Lookup { input, table, outer, keys, columns } = &rel.op else { return Err(internal("no lookup").into()) };
+        let below = self.node(input)?;
+        let schema = self.schema(below);
+        let field = |name: &String| {
+            let column = table.physical().find(|column| column.name == *name).ok_or_else(|| internal(format!("no column {name}")))?;
+            Ok(types::field(name, column.ty.clone()))
+        };
+        let schema_of = |names: &mut dyn Iterator<Item = &String>| {
+            Ok::<_, crate::error::Faults>(Arc::new(Schema::new(names.map(field).collect::<Result<Vec<_>>>()?)))
+        };
+        let spec = LookupSpec {
+            table: table.name.clone(),
+            options: table.options.clone(),
+            keys: schema_of(&mut keys.iter().map(|(_, key)| key))?,
+            columns: schema_of(&mut columns.iter())?,
+        };
+        let names: Vec<String> = keys.iter().map(|(column, _)| column.clone()).collect();
+        let given = rel.columns[input.columns.len()..].iter();
+        let added = given.clone().map(|column| types::field(&column.name, column.ty.clone()));
+        let fields = schema.fields().iter().map(|field| field.as_ref().clone()).chain(added).collect();
+        let on: Vec<String> = keys.iter().map(|(column, key)| format!("{column} = {}.{key}", table.name)).collect();
+        let shown: Vec<String> = (columns.iter().zip(given))
+            .map(|(name, column)| if *name == column.name { name.clone() } else { format!("{name} AS {}", column.name) })
+            .collect();
+        let join = if *outer { "LEFT JOIN" } else { "JOIN" };
+        let title = format!("{join} {} ({}) ON {}: {}", table.name, table.connector(), on.join(" AND "), shown.join(", "));
+        let draft = Draft {
+            kind: "lookup-join",
+            identity: lineage(rel),
+            title,
+            spec: OperatorSpec::LookupJoin(LookupJoinSpec { table: spec, keys: indexes(&schema, &names)?, outer: *outer }),
             fields,
             changelog: false,
             state_schema: None,
@@ -387,6 +428,12 @@ fn tables(rel: &Rel) -> Vec<String> {
     while let Some(rel) = stack.pop() {
         match &rel.op {
             Op::Scan(table) if !names.contains(&table.name) => names.push(table.name.clone()),
+            Op::Lookup { input, table, .. } => {
+                if !names.contains(&table.name) {
+                    names.push(table.name.clone());
+                }
+                stack.push(input);
+            }
             op => stack.extend(op.inputs().into_iter().rev().map(Arc::as_ref)),
         }
     }
@@ -403,6 +450,10 @@ fn lineage(rel: &Rel) -> String {
             format!("{} by [{}] of ({})", show::window(*window), identity.join(", "), lineage(input))
         }
         Op::GroupAggregate { input, identity, .. } => format!("by [{}] of ({})", identity.join(", "), lineage(input)),
+        Op::Lookup { input, table, keys, .. } => {
+            let keys: Vec<&str> = keys.iter().map(|(_, key)| key.as_str()).collect();
+            format!("rows of {} by [{}] for ({})", table.name, keys.join(", "), lineage(input))
+        }
         Op::Union { inputs } => inputs.iter().map(|input| lineage(input)).collect::<Vec<_>>().join(" + "),
     }
 }

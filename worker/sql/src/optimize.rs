@@ -65,6 +65,16 @@ fn prune(rel: &Arc<Rel>, required: &Names) -> Arc<Rel> {
             let below = aggregate_input(keys, calls);
             with_input(rel, exactly(prune(input, &below), &below))
         }
+        Op::Lookup { input, table, outer, keys, columns } => {
+            let mut below: Names = required.iter().filter(|name| input.column(name).is_some()).cloned().collect();
+            below.extend(keys.iter().map(|(column, _)| column.clone()));
+            let given = &rel.columns[input.columns.len()..];
+            let input = exactly(prune(input, &below), &below);
+            let kept = columns.iter().zip(given).filter(|(_, column)| required.contains(&column.name));
+            let (columns, given): (_, Vec<_>) = kept.map(|(name, column)| (name.clone(), column.clone())).unzip();
+            let all = input.columns.iter().cloned().chain(given).collect();
+            Rel::new(Op::Lookup { input, table: Arc::clone(table), outer: *outer, keys: keys.clone(), columns }, all)
+        }
         Op::Union { inputs } => {
             let inputs = inputs.iter().map(|input| exactly(prune(input, required), required)).collect();
             let columns = rel.columns.iter().filter(|column| required.contains(&column.name)).cloned().collect();
@@ -96,6 +106,9 @@ pub(super) fn with_input(rel: &Rel, input: Arc<Rel>) -> Arc<Rel> {
         Op::GroupAggregate { keys, identity, calls, .. } => {
             Op::GroupAggregate { input, keys: keys.clone(), identity: identity.clone(), calls: calls.clone() }
         }
+        Op::Lookup { table, outer, keys, columns, .. } => {
+            Op::Lookup { input, table: Arc::clone(table), outer: *outer, keys: keys.clone(), columns: columns.clone() }
+        }
         Op::Union { .. } => Op::Union { inputs: vec![input] },
     };
     Rel::new(op, rel.columns.clone())
@@ -126,9 +139,10 @@ fn merge(rel: &Arc<Rel>) -> Arc<Rel> {
             }
             drop_identity(with_input(rel, input))
         }
-        Op::WindowAssign { input, .. } | Op::WindowAggregate { input, .. } | Op::GroupAggregate { input, .. } => {
-            with_input(rel, merge(input))
-        }
+        Op::WindowAssign { input, .. }
+        | Op::WindowAggregate { input, .. }
+        | Op::GroupAggregate { input, .. }
+        | Op::Lookup { input, .. } => with_input(rel, merge(input)),
         Op::Union { inputs } => Rel::new(Op::Union { inputs: inputs.iter().map(merge).collect() }, rel.columns.clone()),
     }
 }

@@ -83,6 +83,16 @@ pub(crate) enum Op {
         identity: Vec<String>,
         calls: Vec<Call>,
     },
+    /// Rows of `table` by key. Output: the input's columns, then these of the table, maybe under other names.
+    Lookup {
+        input: Arc<Rel>,
+        table: Arc<Table>,
+        /// Whether rows that find nothing stay.
+        outer: bool,
+        /// Columns of the input and of the table that have to be equal; of one type.
+        keys: Vec<(String, String)>,
+        columns: Vec<String>,
+    },
     /// All inputs have the same column names and types.
     Union {
         inputs: Vec<Arc<Rel>>,
@@ -125,7 +135,8 @@ impl Op {
             Self::Calc { input, .. }
             | Self::WindowAssign { input, .. }
             | Self::WindowAggregate { input, .. }
-            | Self::GroupAggregate { input, .. } => vec![input],
+            | Self::GroupAggregate { input, .. }
+            | Self::Lookup { input, .. } => vec![input],
             Self::Union { inputs } => inputs.iter().collect(),
         }
     }

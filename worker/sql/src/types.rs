@@ -14,6 +14,10 @@ pub(crate) const UTC: &str = "UTC";
 /// Digits of the widest DECIMAL.
 pub(crate) const MAX_DECIMAL_PRECISION: u8 = 38;
 
+/// What `PROCTIME()` gives. No column can be declared so, and no value of it is ever computed: it says at which time a
+/// lookup join looks.
+pub(crate) const PROCTIME: DataType = DataType::Time32(TimeUnit::Second);
+
 /// TIMESTAMP(precision) or TIMESTAMP_LTZ(precision).
 pub(crate) fn timestamp(precision: u64, local: bool) -> Result<DataType, String> {
     let unit = match precision {
@@ -113,6 +117,7 @@ pub(crate) fn name(ty: &DataType) -> String {
             let digits = if *unit == TimeUnit::Microsecond { 6 } else { 3 };
             format!("TIMESTAMP{}({digits})", if zone.is_some() { "_LTZ" } else { "" })
         }
+        DataType::Time32(_) => "PROCTIME()".into(),
         DataType::Duration(_) => "INTERVAL DAY TO SECOND".into(),
         DataType::Interval(_) => "INTERVAL YEAR TO MONTH".into(),
         DataType::List(element) => format!("ARRAY<{}>", name(element.data_type())),
@@ -135,7 +140,7 @@ pub(crate) fn width(ty: &DataType) -> usize {
 
 /// Whether values can be compared for equality and grouped by.
 pub(crate) fn is_groupable(ty: &DataType) -> bool {
-    !matches!(ty, DataType::Struct(_) | DataType::List(_) | DataType::Duration(_) | DataType::Interval(_))
+    !matches!(ty, DataType::Struct(_) | DataType::List(_) | DataType::Duration(_) | DataType::Interval(_) | DataType::Time32(_))
 }
 
 /// Whether the type is one of the numbers.

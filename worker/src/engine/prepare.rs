@@ -50,6 +50,7 @@ pub(super) fn prepare(job: Job, reports: &Reports) -> Result<Prepared> {
         pushdown: job.pushdown,
         accepts_changelog: rheos_connectors::accepts_changelog,
         emits_changelog: rheos_connectors::emits_changelog,
+        looks_up: rheos_connectors::looks_up,
     };
     let planned = rheos_sql::plan(&job.sql, &options).map_err(|errors| {
         let all: Vec<_> = errors.iter().map(ToString::to_string).collect();

@@ -194,7 +194,9 @@ impl Driver {
                     self.closed(epoch, snapshot);
                     true
                 }
-                Work::Idle => self.is_source && self.read()?,
+                Work::Idle | Work::Waiting { room: true } => self.is_source && self.read()?,
+                // The waker activates this operator.
+                Work::Waiting { room: false } => false,
                 Work::Blocked => {
                     self.activator.activate_after(BLOCKED_LOOK);
                     return Ok(());

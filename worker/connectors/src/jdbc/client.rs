@@ -84,7 +84,7 @@ impl Server {
 
     /// Waits between tries, from now on.
     pub(super) fn tries(&self) -> Tries {
-        Tries { until: Instant::now() + self.patience, wait: FIRST_WAIT }
+        Tries { until: Instant::now() + self.patience, wait: FIRST_WAIT, left: None }
     }
 }
 
@@ -92,14 +92,22 @@ impl Server {
 pub(super) struct Tries {
     until: Instant,
     wait: Duration,
+    /// How many there may be still, where that is limited, too.
+    left: Option<i64>,
 }
 
 impl Tries {
+    /// No more than so many, if that is said.
+    pub(super) fn at_most(self, times: Option<i64>) -> Self {
+        Self { left: times, ..self }
+    }
+
     /// Waits before the next try; gives the error back when it does not heal, or has not for too long.
     pub(super) async fn again(&mut self, error: DataflowError) -> Result<()> {
-        if error.kind != ErrorKind::Transient || Instant::now() + self.wait > self.until {
+        if error.kind != ErrorKind::Transient || Instant::now() + self.wait > self.until || self.left == Some(0) {
             return Err(error);
         }
+        self.left = self.left.map(|left| left - 1);
         tracing::warn!(%error, "PostgreSQL: trying again");
         tokio::time::sleep(self.wait).await;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);

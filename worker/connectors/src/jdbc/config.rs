@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use rheos_dataflow::graph::{SinkSpec, SourceSpec};
+use rheos_dataflow::graph::{LookupSpec, SinkSpec, SourceSpec};
+use rheos_dataflow::lookup::CachePolicy;
 
 use super::arrays::element;
 use super::name::TableName;
@@ -28,6 +29,25 @@ const MAX_PARTS: i64 = 1_024;
 const DEFAULT_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Where commits are remembered, unless told.
 const DEFAULT_COMMITS: &str = "rheos_commits";
+
+/// Rows that a lookup keeps, unless told.
+const DEFAULT_CACHE_ROWS: i64 = 10_000;
+/// More than this it must not keep: they lie in memory.
+const MAX_CACHE_ROWS: i64 = 10_000_000;
+/// More tries than this make no sense: the waits between them grow.
+const MAX_RETRIES: i64 = 10_000;
+/// What only a table that is read knows, only one that is written, only one that is looked up: a table may be all of them.
+const OF_SCANS: [&str; 5] =
+    ["scan.fetch-size", "scan.partition.column", "scan.partition.num", "scan.partition.lower-bound", "scan.partition.upper-bound"];
+const OF_SINKS: [&str; 3] = ["sink.buffer-flush.max-rows", "sink.buffer-flush.interval", "sink.commit-table"];
+const OF_LOOKUPS: [&str; 6] = [
+    "lookup.cache",
+    "lookup.max-retries",
+    "lookup.partial-cache.max-rows",
+    "lookup.partial-cache.expire-after-write",
+    "lookup.partial-cache.expire-after-access",
+    "lookup.partial-cache.cache-missing-key",
+];
 
 /// How to reach the database; values may hold references to Secrets.
 #[derive(Debug, Clone)]
@@ -70,7 +90,10 @@ impl Connection {
         let patience = options.duration("connection.max-retry-timeout").unwrap_or(DEFAULT_PATIENCE);
         // One database, whose driver is this program; errors that heal are tried again as long as the time-out says.
         options.without_effect(&["driver", "sink.max-retries", "sink.parallelism", "scan.parallelism", "scan.auto-commit"]);
-        options.unsupported(&["compatible-mode"]);
+        for names in [&OF_SCANS[..], &OF_SINKS, &OF_LOOKUPS] {
+            options.without_effect(names);
+        }
+        options.unsupported(&["compatible-mode", "lookup.cache.max-rows", "lookup.cache.ttl", "lookup.cache.caching-missing-key"]);
         Some((Self { address: address?, user, password, patience }, table?))
     }
 }
@@ -146,6 +169,57 @@ fn parts(options: &mut Options<'_>) -> Vec<(String, Option<Part>)> {
             whole
         }
     }
+}
+
+/// A table that is asked for rows by key.
+#[derive(Debug, Clone)]
+pub struct LookupConfig {
+    /// Its name in the SQL text.
+    pub(super) table: String,
+    pub(super) connection: Connection,
+    pub(super) target: TableName,
+    /// The columns to compare, and those to give.
+    pub(super) keys: SchemaRef,
+    pub(super) columns: SchemaRef,
+    pub(super) cache: Option<CachePolicy>,
+    /// How often a request is tried again; `None`: as long as the connection's patience lasts.
+    pub(super) max_retries: Option<i64>,
+}
+
+impl LookupConfig {
+    /// Reads the options of a table.
+    pub fn parse(spec: &LookupSpec) -> Result<Self, Problems> {
+        let mut options = Options::new(&spec.table, &spec.options);
+        let connection = Connection::parse(&mut options);
+        let cache = cache(&mut options);
+        let retries = options.integer("lookup.max-retries", -1, 0..=MAX_RETRIES);
+        for field in spec.columns.fields().iter().chain(spec.keys.fields()) {
+            if element(field.data_type()).is_none() || field.data_type().is_nested() {
+                options.problem(format!("column '{}' has parts, which cannot be read: declare it STRING, and read its text", field.name()));
+            }
+        }
+        options.finish()?;
+        let (connection, target) = connection.ok_or_else(Problems::new)?;
+        let (keys, columns) = (SchemaRef::clone(&spec.keys), SchemaRef::clone(&spec.columns));
+        Ok(Self { table: spec.table.clone(), connection, target, keys, columns, cache, max_retries: (retries >= 0).then_some(retries) })
+    }
+}
+
+/// What may be kept of answers.
+fn cache(options: &mut Options<'_>) -> Option<CachePolicy> {
+    let partial = options.choice("lookup.cache", &[("NONE", false), ("PARTIAL", true)], false);
+    let mut age = |name: &str| options.duration(name).map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    let (write, access) = (age("lookup.partial-cache.expire-after-write"), age("lookup.partial-cache.expire-after-access"));
+    let policy = CachePolicy {
+        max_rows: options.integer("lookup.partial-cache.max-rows", DEFAULT_CACHE_ROWS, 1..=MAX_CACHE_ROWS).unsigned_abs() as usize,
+        expire_after_write: write,
+        expire_after_access: access,
+        missing: options.boolean("lookup.partial-cache.cache-missing-key", true),
+    };
+    if !partial && !options.prefixed("lookup.partial-cache.").is_empty() {
+        options.problem("'lookup.partial-cache.*' says how to keep rows, and none are kept without 'lookup.cache' = 'PARTIAL'");
+    }
+    partial.then_some(policy)
 }
 
 /// A table that is written.
@@ -226,7 +300,8 @@ mod tests {
         assert_eq!(messages(&[], &["id"], true), Vec::<String>::new());
         assert!(messages(&[], &[], true)[0].contains("PRIMARY KEY (a, b) NOT ENFORCED"));
         assert!(messages(&[("table-name", "a.b.c")], &[], false)[0].contains("'schema.table'"));
-        assert!(messages(&[("lookup.cache", "PARTIAL")], &[], false)[0].contains("unknown option"));
+        assert!(messages(&[("lookup.cache", "PARTIAL"), ("scan.fetch-size", "5")], &[], false).is_empty());
+        assert!(messages(&[("lookup.cashe", "PARTIAL")], &[], false)[0].contains("did you mean 'lookup.cache'?"));
         assert!(messages(&[("driver", "org.postgresql.Driver")], &[], false).is_empty());
         assert!(messages(&[("compatible-mode", "x")], &[], false)[0].contains("not supported"));
         assert!(messages(&[("sink.buffer-flush.max-rows", "-1")], &[], false)[0].contains("whole number"));
@@ -254,6 +329,39 @@ mod tests {
         for bad in [vec!["id"], vec!["id", "2", "5", "4"], vec!["id", "0", "1", "2"], vec!["id", "2", "x", "4"]] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_a_lookup_may_keep() {
+        let parse = |more: &[(&str, &str)]| {
+            let mut given = vec![("connector", "jdbc"), ("url", "postgres://h/d"), ("table-name", "t"), ("sink.commit-table", "c")];
+            given.extend(more);
+            let options = crate::testing::options(&given);
+            let spec = LookupSpec { table: "t".into(), options, keys: schema(&[("id", "BIGINT")]), columns: schema(&[("n", "STRING")]) };
+            LookupConfig::parse(&spec)
+        };
+        let plain = parse(&[]).unwrap();
+        assert_eq!((plain.cache, plain.max_retries), (None, None));
+        let rows = |name: &'static str| (name, "7");
+        let full = parse(&[
+            ("lookup.cache", "partial"),
+            ("lookup.max-retries", "0"),
+            rows("lookup.partial-cache.max-rows"),
+            ("lookup.partial-cache.expire-after-write", "10 s"),
+            ("lookup.partial-cache.expire-after-access", "1 min"),
+            ("lookup.partial-cache.cache-missing-key", "false"),
+        ]);
+        let full = full.unwrap();
+        let policy = CachePolicy { max_rows: 7, expire_after_write: Some(10_000), expire_after_access: Some(60_000), missing: false };
+        assert_eq!((full.cache, full.max_retries), (Some(policy), Some(0)));
+        let bad = |more: &[(&str, &str)], message: &str| {
+            let found = parse(more).unwrap_err();
+            assert!(found[0].message.contains(message), "{found:?}");
+        };
+        bad(&[rows("lookup.partial-cache.max-rows")], "without 'lookup.cache' = 'PARTIAL'");
+        bad(&[("lookup.cache", "FULL")], "expected 'NONE' or 'PARTIAL'");
+        bad(&[("lookup.cache", "PARTIAL"), ("lookup.partial-cache.max-rows", "0")], "whole number");
+        bad(&[("lookup.cache.ttl", "10 s")], "not supported");
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Scan {
 }
 
 /// The columns in the form that they are read in, or all that is wrong with them.
-fn selected(wanted: &SchemaRef, columns: &[TargetColumn]) -> Result<Vec<String>, String> {
+pub(super) fn selected(wanted: &SchemaRef, columns: &[TargetColumn]) -> Result<Vec<String>, String> {
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let (mut selected, mut problems) = (Vec::new(), Vec::new());
     for field in wanted.fields() {
@@ -245,7 +245,7 @@ fn selected(wanted: &SchemaRef, columns: &[TargetColumn]) -> Result<Vec<String>,
 }
 
 /// A column of the table, which what is selected may be named like.
-fn of_table(name: &str) -> String {
+pub(super) fn of_table(name: &str) -> String {
     format!("t.{}", quoted(name))
 }
 
@@ -294,7 +294,7 @@ fn page(wanted: &SchemaRef, key: &Arc<[String]>, rows: &[Row]) -> Result<Page> {
     Ok(Page { rows: batch, columns: Arc::clone(key), keys })
 }
 
-fn values(rows: &[Row], place: usize) -> Result<Vec<Option<Raw<'_>>>> {
+pub(super) fn values(rows: &[Row], place: usize) -> Result<Vec<Option<Raw<'_>>>> {
     rows.iter().map(|row| row.try_get(place).map_err(|error| failed("reading a value", &error))).collect()
 }
 

@@ -12,6 +12,7 @@ use super::executor::Delays;
 use super::fabric::{Fabric, Happened, Move};
 use super::generation::GROUPS;
 use super::jobs::{Shape, SimJob};
+use super::lookup::SimLookup;
 use super::oracle::Multiset;
 use super::random::Random;
 use super::source::{Content, SimSource};
@@ -123,6 +124,9 @@ impl Epochs {
         for id in &job.sinks {
             let sink = Recorder { id: id.clone(), outputs: Arc::clone(outputs) };
             connectors.sinks.insert(id.clone(), Arc::new(sink) as Arc<dyn Sink>);
+        }
+        for id in &job.lookups {
+            connectors.lookups.insert(id.clone(), Arc::new(SimLookup { chance: Delays::new(random.fork(), 0) }));
         }
         connectors
     }

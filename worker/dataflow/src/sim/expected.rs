@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 
 use super::jobs::{Shape, SimJob};
+use super::lookup::rows_of;
 use super::oracle::{Multiset, apply};
 use super::source::Row;
 use crate::error::Result;
@@ -16,7 +17,7 @@ use crate::time::Millis;
 enum Value {
     Int(Option<i64>),
     Float(Option<f64>),
-    Text(String),
+    Text(Option<String>),
     Time(Millis),
 }
 
@@ -29,11 +30,12 @@ pub fn results(job: &SimJob) -> Result<BTreeMap<OperatorId, Multiset>> {
     let tables: Vec<Vec<Vec<Value>>> = match job.shape {
         Shape::Filter | Shape::Rebalance => vec![filter(&rows)],
         Shape::Tumble | Shape::Union => vec![windows(&rows, |row| vec![Value::Int(Some(row.k))], tumble)],
-        Shape::Hop => vec![windows(&rows, |row| vec![Value::Text(row.s.clone())], hop)],
+        Shape::Hop => vec![windows(&rows, |row| vec![Value::Text(Some(row.s.clone()))], hop)],
         Shape::Cumulate => vec![windows(&rows, |_| Vec::new(), cumulate)],
         Shape::Group => vec![group(&rows)],
         Shape::GroupOverGroup => vec![group_over(&rows)],
         Shape::TwoSinks => vec![filter(&rows), group(&rows)],
+        Shape::Lookup => vec![lookups(&rows)],
     };
     let mut results = BTreeMap::new();
     for (sink, table) in job.sinks.iter().zip(tables) {
@@ -52,7 +54,7 @@ fn batch(rows: &[Vec<Value>]) -> Result<RecordBatch> {
         let array: ArrayRef = match rows[0][column] {
             Value::Int(_) => Arc::new(values().map(|v| if let Value::Int(v) = v { *v } else { None }).collect::<Int64Array>()),
             Value::Float(_) => Arc::new(values().map(|v| if let Value::Float(v) = v { *v } else { None }).collect::<Float64Array>()),
-            Value::Text(_) => Arc::new(values().map(|v| if let Value::Text(v) = v { Some(v) } else { None }).collect::<StringArray>()),
+            Value::Text(_) => Arc::new(values().map(|v| if let Value::Text(v) = v { v.as_ref() } else { None }).collect::<StringArray>()),
             Value::Time(_) => {
                 Arc::new(values().map(|v| if let Value::Time(v) = v { Some(*v) } else { None }).collect::<TimestampMillisecondArray>())
             }
@@ -65,6 +67,34 @@ fn batch(rows: &[Vec<Value>]) -> Result<RecordBatch> {
 fn filter(rows: &[Row]) -> Vec<Vec<Value>> {
     let kept = rows.iter().filter(|row| row.v.is_some_and(|v| v > 0));
     kept.map(|row| vec![Value::Int(Some(row.id)), Value::Int(Some(row.k)), Value::Int(row.v)]).collect()
+}
+
+fn lookups(rows: &[Row]) -> Vec<Vec<Value>> {
+    let mut results = Vec::new();
+    for row in rows {
+        let mut outer: Vec<_> = row.v.map(rows_of).unwrap_or_default().into_iter().map(Some).collect();
+        if outer.is_empty() {
+            outer.push(None);
+        }
+        for first in outer {
+            for (label, n) in rows_of(row.k) {
+                let of_v = first.clone().map_or((None, None), |(label, n)| (Some(label), n));
+                results.push(vec![
+                    Value::Int(Some(row.id)),
+                    Value::Int(Some(row.k)),
+                    Value::Int(row.v),
+                    Value::Float(Some(row.x)),
+                    Value::Text(Some(row.s.clone())),
+                    Value::Time(row.ts),
+                    Value::Text(of_v.0),
+                    Value::Int(of_v.1),
+                    Value::Text(Some(label)),
+                    Value::Int(n),
+                ]);
+            }
+        }
+    }
+    results
 }
 
 fn tumble(ts: Millis) -> Vec<(Millis, Millis)> {

@@ -216,7 +216,7 @@ impl Fabric {
         let node = &mut self.nodes[index];
         let work = node.task.work()?;
         let happened = match work {
-            Work::Busy | Work::Blocked => Happened::Nothing,
+            Work::Busy | Work::Blocked | Work::Waiting { .. } => Happened::Nothing,
             Work::Idle => {
                 node.busy = false;
                 Happened::Nothing

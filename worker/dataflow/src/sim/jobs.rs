@@ -9,13 +9,14 @@ use datafusion_expr::Operator as Op;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
 
+use super::lookup;
 use super::source::{Content, DISORDER, schema};
 use crate::aggregate::partial_fields;
 use crate::changelog::KIND_COLUMN;
 use crate::error::Result;
 use crate::graph::{
-    AggregateCall, AggregateFunction, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, Node, NodeIndex, OperatorId,
-    OperatorSpec, Pruning, SinkSpec, SourceSpec, WatermarkSpec, Window, WindowAggregateSpec,
+    AggregateCall, AggregateFunction, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, LookupJoinSpec, LookupSpec, Node,
+    NodeIndex, OperatorId, OperatorSpec, Pruning, SinkSpec, SourceSpec, WatermarkSpec, Window, WindowAggregateSpec,
 };
 
 /// A job's shape.
@@ -39,11 +40,13 @@ pub enum Shape {
     Union,
     /// One source into a filter's sink and an updating one.
     TwoSinks,
+    /// `LEFT JOIN` of a table that is asked by `v`, then, behind a rebalance, `JOIN` of one that is asked by `k`.
+    Lookup,
 }
 
 impl Shape {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Filter,
         Self::Rebalance,
         Self::Tumble,
@@ -53,6 +56,7 @@ impl Shape {
         Self::GroupOverGroup,
         Self::Union,
         Self::TwoSinks,
+        Self::Lookup,
     ];
 }
 
@@ -67,6 +71,8 @@ pub struct SimJob {
     pub sources: BTreeMap<OperatorId, Content>,
     /// The sinks.
     pub sinks: Vec<OperatorId>,
+    /// The lookup joins.
+    pub lookups: Vec<OperatorId>,
 }
 
 impl SimJob {
@@ -110,8 +116,14 @@ impl SimJob {
                 let group = b.group(source)?;
                 b.sink("groups", group);
             }
+            Shape::Lookup => {
+                let source = b.source("a", content);
+                let outer = b.lookup(source, "v", true, Exchange::Forward);
+                let inner = b.lookup(outer, "k", false, Exchange::Rebalance);
+                b.sink("out", inner);
+            }
         }
-        Ok(Self { shape, graph: b.graph, sources: b.sources, sinks: b.sinks })
+        Ok(Self { shape, graph: b.graph, sources: b.sources, sinks: b.sinks, lookups: b.lookups })
     }
 }
 
@@ -120,6 +132,7 @@ struct Builder {
     graph: DataflowGraph,
     sources: BTreeMap<OperatorId, Content>,
     sinks: Vec<OperatorId>,
+    lookups: Vec<OperatorId>,
 }
 
 impl Builder {
@@ -191,6 +204,19 @@ impl Builder {
     fn union(&mut self, first: NodeIndex, second: NodeIndex) -> NodeIndex {
         let fields = self.fields(first);
         self.node("union", OperatorSpec::Union, fields, false, &[(first, Exchange::Forward), (second, Exchange::Forward)])
+    }
+
+    /// The rows that a table has for the key in column `by`.
+    fn lookup(&mut self, input: NodeIndex, by: &str, outer: bool, exchange: Exchange) -> NodeIndex {
+        let (keys, columns) = (lookup::key_schema(), lookup::schema());
+        let mut fields = self.fields(input);
+        fields.extend(columns.fields().iter().map(|field| Field::clone(field).with_name(format!("{}_{by}", field.name()))));
+        let place = self.schema(input).index_of(by).unwrap_or_default();
+        let table = LookupSpec { table: by.into(), options: BTreeMap::new(), keys, columns };
+        let spec = OperatorSpec::LookupJoin(LookupJoinSpec { table, keys: vec![place], outer });
+        let node = self.node("lookup-join", spec, fields, false, &[(input, exchange)]);
+        self.lookups.push(self.graph.nodes[node].id.clone());
+        node
     }
 
     /// Both phases of a windowed aggregation.

@@ -32,7 +32,7 @@ proptest! {
 /// The property above would hold of a job that does nothing.
 #[test]
 fn all_epochs_together_are_the_result() {
-    for shape in [Shape::Filter, Shape::Rebalance, Shape::Tumble, Shape::Hop, Shape::Cumulate, Shape::Union] {
+    for shape in [Shape::Filter, Shape::Rebalance, Shape::Tumble, Shape::Hop, Shape::Cumulate, Shape::Union, Shape::Lookup] {
         let content = Content { seed: 7, splits: 3, rows: 80, keys: 5 };
         let job = Epochs { shape, content, rows: vec![vec![10, 20], vec![30, 0, 5]] };
         let outputs = job.run(Freedom { workers: 3, seed: 1 }).unwrap();

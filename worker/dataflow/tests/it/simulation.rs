@@ -11,7 +11,7 @@ use rheos_dataflow::sim::{Outcome, check, run};
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 600;
 /// Seeds within which each planted bug must be seen.
-const SEEDS_TO_SEE_A_BUG: u64 = 500;
+const SEEDS_TO_SEE_A_BUG: u64 = 1_500;
 /// Distance between the steps at which the sweep crashes a job.
 const SWEEP_STRIDE: u64 = 9;
 

@@ -411,7 +411,7 @@ impl Grouped {
 }
 
 /// Where a column was named in the text.
-fn span_of(column: &datafusion_common::Column) -> Span {
+pub(crate) fn span_of(column: &datafusion_common::Column) -> Span {
     let location = |line, column| Location { line, column };
     column.spans.first().map_or(Span::empty(), |span| Span {
         start: location(span.start.line, span.start.column),

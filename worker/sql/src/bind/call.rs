@@ -1,5 +1,6 @@
 //! [pure] Function calls: the table of scalar functions, and what is refused by name.
 
+use datafusion_common::ScalarValue;
 use datafusion_expr::sqlparser::{
     ast::{DuplicateTreatment, Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned},
     tokenizer::Span,
@@ -59,9 +60,11 @@ pub(crate) fn refuse_clock(name: &str, span: Span) -> Option<Faults> {
         let hint = match name.as_str() {
             "RAND" | "RAND_INTEGER" | "UUID" => "its value would change when rows are replayed; compute it from columns",
             "CURRENT_WATERMARK" => "windows follow the watermark by themselves",
+            "PROCTIME" => "only as a column, proc AS PROCTIME(), for lookup joins: JOIN t FOR SYSTEM_TIME AS OF proc",
             _ => "processing time is not supported yet; use an event-time column with WATERMARK FOR",
         };
-        Fault::new(span, format!("{name} is not supported")).hint(hint).into()
+        let here = if name == "PROCTIME" { " here" } else { "" };
+        Fault::new(span, format!("{name} is not supported{here}")).hint(hint).into()
     })
 }
 
@@ -69,6 +72,9 @@ pub(crate) fn refuse_clock(name: &str, span: Span) -> Option<Faults> {
 pub(crate) fn bind(binder: &mut Binder<'_>, function: &Function) -> Result<Typed> {
     let span = function.name.span();
     let name = simple_name(function);
+    if name == "PROCTIME" && binder.takes_processing_time() && plain_args(function)?.is_empty() {
+        return Ok(Typed::literal(ScalarValue::Time32Second(None)));
+    }
     if let Some(refused) = refuse_clock(&name, span) {
         return Err(refused);
     }

@@ -33,6 +33,11 @@ impl<'a> Binder<'a> {
         Self { scope, aggregates: None, clause }
     }
 
+    /// Whether `PROCTIME()` may stand here: as a column, by itself.
+    pub(crate) fn takes_processing_time(&self) -> bool {
+        matches!(self.clause, "SELECT" | "a computed column")
+    }
+
     /// Binds a condition.
     pub(crate) fn condition(&mut self, ast: &Ast) -> Result<Expr> {
         let bound = self.bind(ast)?;

@@ -11,8 +11,8 @@ use datafusion_expr::sqlparser::{
 use crate::bind::call;
 use crate::bind::scope::Scope;
 use crate::bind::select::{self, calc};
-use crate::bind::window;
-use crate::catalog::{Catalog, Relation};
+use crate::bind::{join, window};
+use crate::catalog::{Catalog, Relation, Table};
 use crate::coerce::{self, Typed};
 use crate::error::{Fault, Faults, Result, did_you_mean, fail, fail_hint};
 use crate::limits::{MAX_PLAN_DEPTH, MAX_PLAN_NODES};
@@ -88,15 +88,12 @@ impl<'a> Queries<'a> {
         Ok(rel)
     }
 
-    /// The one relation of FROM.
+    /// The relation of FROM, and what is looked up for its rows.
     pub(crate) fn from(&mut self, from: &[TableWithJoins], select: Span) -> Result<Scope> {
         match from {
             [] => fail_hint(select, "SELECT without FROM is not supported", "read from a table, for example 'connector' = 'datagen'"),
-            [one] => match one.joins.first() {
-                Some(join) => fail_hint(join.relation.span(), "JOIN is not supported yet", "a query reads one table"),
-                None => self.factor(&one.relation),
-            },
-            [_, second, ..] => fail_hint(second.relation.span(), "JOIN is not supported yet", "a query reads one table"),
+            [one] => one.joins.iter().try_fold(self.factor(&one.relation)?, |left, right| join::join(self, left, right)),
+            [_, second, ..] => join::refuse(second.relation.span()),
         }
     }
 
@@ -105,7 +102,7 @@ impl<'a> Queries<'a> {
             TableFactor::Table { name, alias, args, version, sample, partitions, with_hints, .. } => {
                 let span = name.span();
                 if version.is_some() {
-                    return fail_hint(span, "FOR SYSTEM_TIME AS OF is not supported yet", "temporal joins are not supported yet");
+                    return fail_hint(span, "FOR SYSTEM_TIME AS OF is only supported behind JOIN", join::HINT);
                 }
                 if sample.is_some() || !partitions.is_empty() || !with_hints.is_empty() {
                     return fail(span, "hints and samples of tables are not supported");
@@ -143,6 +140,15 @@ impl<'a> Queries<'a> {
         aliased(function.apply(input)?, Some(&function.table.value), alias)
     }
 
+    /// The table that can be asked for rows by key.
+    pub(crate) fn table(&self, name: &Ident) -> Result<Arc<Table>> {
+        self.relation(name)?;
+        match (self.local.contains_key(&name.value), self.catalog.relations.get(&name.value)) {
+            (false, Some(Relation::Table(table))) => Ok(Arc::clone(table)),
+            _ => fail_hint(name.span, format!("\"{}\" is a view, which cannot be looked up", name.value), "look up a table"),
+        }
+    }
+
     fn relation(&self, name: &Ident) -> Result<Arc<Rel>> {
         if let Some(rel) = self.local.get(&name.value) {
             return Ok(Arc::clone(rel));
@@ -161,7 +167,7 @@ impl<'a> Queries<'a> {
     }
 }
 
-fn simple(name: &ObjectName) -> Result<&Ident> {
+pub(crate) fn simple(name: &ObjectName) -> Result<&Ident> {
     match name.0.as_slice() {
         [part] if part.as_ident().is_some() => part.as_ident().ok_or_else(Faults::default),
         _ => fail_hint(name.span(), "names of catalogs and databases are not supported", "use the table's name alone"),
@@ -190,7 +196,7 @@ fn refuse(query: &Query) -> Result<()> {
 fn aliased(rel: Arc<Rel>, name: Option<&String>, alias: Option<&TableAlias>) -> Result<Scope> {
     let mut scope = Scope::new(rel, name.cloned());
     if let Some(alias) = alias {
-        scope.qualifier = Some(alias.name.value.clone());
+        scope.parts = vec![(Some(alias.name.value.clone()), scope.names.len())];
         if !alias.columns.is_empty() {
             if alias.columns.len() != scope.names.len() {
                 return fail(alias.name.span, format!("{} names for {} columns", alias.columns.len(), scope.names.len()));

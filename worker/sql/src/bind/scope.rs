@@ -1,5 +1,6 @@
 //! [pure] The columns that names can stand for in one SELECT.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -17,40 +18,61 @@ use crate::rel::{Column, Rel};
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
     pub(crate) rel: Arc<Rel>,
-    /// Alias or name of the relation, as in `alias.column`.
-    pub(crate) qualifier: Option<String>,
+    /// Alias or name of each joined relation, as in `alias.column`, and how many columns it has.
+    pub(crate) parts: Vec<(Option<String>, usize)>,
     /// Visible name of each column of `rel`.
     pub(crate) names: Vec<String>,
 }
 
 impl Scope {
     pub(crate) fn new(rel: Arc<Rel>, qualifier: Option<String>) -> Self {
-        let names = rel.columns.iter().map(|column| column.name.clone()).collect();
-        Self { rel, qualifier, names }
+        let names: Vec<String> = rel.columns.iter().map(|column| column.name.clone()).collect();
+        Self { parts: vec![(qualifier, names.len())], rel, names }
+    }
+
+    /// The columns of the relation of this alias or name.
+    pub(crate) fn part(&self, qualifier: &str) -> Option<Range<usize>> {
+        let mut from = 0;
+        self.parts.iter().find_map(|(name, columns)| {
+            from += columns;
+            (name.as_deref() == Some(qualifier)).then_some(from - columns..from)
+        })
     }
 
     /// Resolves `a`, `alias.a`, `a.field` or `alias.a.field.field`.
     pub(crate) fn resolve(&self, path: &[Ident]) -> Result<Typed> {
         let [first, rest @ ..] = path else { return Err(Fault::new(Span::empty(), "an empty name").into()) };
-        if let [column, fields @ ..] = rest
-            && self.qualifier.as_ref() == Some(&first.value)
-            && let Some(found) = self.find(&column.value)
+        let part = self.part(&first.value);
+        if let ([column, fields @ ..], Some(part)) = (rest, part.clone())
+            && let Some(index) = self.names[part.clone()].iter().position(|name| *name == column.value)
         {
-            return access(named(found, column.span), fields);
+            return access(named(&self.rel.columns[part.start + index], column.span), fields);
         }
-        if let Some(found) = self.find(&first.value) {
+        if let Some(found) = self.find(first)? {
             return access(named(found, first.span), rest);
         }
         let (unknown, kind) = match rest {
-            [column, ..] if self.qualifier.as_ref() == Some(&first.value) => (column, "column"),
+            [column, ..] if part.is_some() => (column, "column"),
             [_, ..] => (first, "table or column"),
             [] => (first, "column"),
         };
         Fault::new(unknown.span, format!("unknown {kind} \"{}\"", unknown.value)).maybe_hint(self.suggest(&unknown.value)).into()
     }
 
-    fn find(&self, name: &str) -> Option<&Column> {
-        self.names.iter().position(|other| other == name).and_then(|index| self.rel.columns.get(index))
+    /// The column of this name, without the name of a relation: only one may have it.
+    fn find(&self, name: &Ident) -> Result<Option<&Column>> {
+        let mut from = 0;
+        let found = self.parts.iter().filter_map(|(qualifier, columns)| {
+            from += columns;
+            let index = self.names[from - columns..from].iter().position(|other| *other == name.value)?;
+            Some((qualifier.as_deref().unwrap_or_default(), &self.rel.columns[from - columns + index]))
+        });
+        let found: Vec<_> = found.collect();
+        if let [(one, _), (other, _), ..] = found.as_slice() {
+            let message = format!("column \"{}\" is in {one} and in {other}", name.value);
+            return Fault::new(name.span, message).hint(format!("write {one}.{} or {other}.{}", name.value, name.value)).into();
+        }
+        Ok(found.first().map(|(_, column)| *column))
     }
 
     fn suggest(&self, name: &str) -> Option<String> {

@@ -151,6 +151,10 @@ fn to_sink(table: &Table, columns: &[Ident], rel: Arc<Rel>, span: Span) -> Resul
         };
         let from = &rel.columns[index];
         let value = Typed::new(rel::column(&from.name), from.ty.clone());
+        if from.ty == types::PROCTIME {
+            let message = format!("column {} of the query, \"{}\", is processing time, which cannot be written", index + 1, from.name);
+            return fail_hint(span, message, "it is only for FOR SYSTEM_TIME AS OF; leave it out");
+        }
         if !coerce::is_implicit(&from.ty, &column.ty) {
             let message = format!(
                 "column {} of the query, \"{}\" {}, does not fit \"{}\" {} of table \"{}\"",
@@ -179,6 +183,7 @@ fn columns_only(name: &str, columns: Vec<TableColumn>) -> Table {
         partition_by: vec![],
         primary_key: vec![],
         changelog: false,
+        looked_up: false,
     }
 }
 
@@ -188,6 +193,7 @@ fn table(def: TableDef, options: &PlanOptions) -> Result<Table> {
     let mut table = columns_only(&def.name.value, vec![]);
     table.options = def.options;
     table.changelog = (options.emits_changelog)(table.connector(), &table.options);
+    table.looked_up = (options.looks_up)(table.connector(), &table.options);
     table.partition_by = def.partition_by.into_iter().map(|name| name.value).collect();
     table.primary_key = def.primary_key.into_iter().map(|name| name.value).collect();
     let physical = |column: &ColumnDef, ty: &DataType, not_null: bool| TableColumn {

@@ -1,5 +1,6 @@
 //! [pure] One SELECT: FROM, WHERE, GROUP BY, HAVING, the select list, DISTINCT.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion_expr::Expr;
@@ -15,7 +16,7 @@ use crate::bind::aggregate::{self, Aggregates, Grouped, Grouping, Key};
 use crate::bind::expr::Binder;
 use crate::bind::query::Queries;
 use crate::bind::scope::Scope;
-use crate::bind::window;
+use crate::bind::{join, window};
 use crate::coerce::Typed;
 use crate::error::{Fault, Faults, Result, collect, fail, fail_hint};
 use crate::limits::MAX_COLUMNS;
@@ -98,10 +99,12 @@ fn items(scope: &Scope, aggregates: &mut Aggregates, projection: &[SelectItem]) 
             SelectItem::ExprWithAlias { expr, alias } => {
                 results.push(binder.bind(expr).map(|value| Item { name: alias.value.clone(), value, span: expr.span() }));
             }
-            SelectItem::Wildcard(options) => results.extend(star(scope, options.wildcard_token.0.span)),
+            SelectItem::Wildcard(options) => results.extend(star(scope, 0..scope.names.len(), options.wildcard_token.0.span)),
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => match name.0.as_slice() {
-                [part] if part.as_ident().map(|ident| &ident.value) == scope.qualifier.as_ref() => results.extend(star(scope, name.span())),
-                [part] => results.extend(row_star(scope, part.as_ident(), name.span())),
+                [part] => match part.as_ident().and_then(|ident| scope.part(&ident.value)) {
+                    Some(columns) => results.extend(star(scope, columns, name.span())),
+                    None => results.extend(row_star(scope, part.as_ident(), name.span())),
+                },
                 _ => results.push(fail(name.span(), format!("unknown table {name}"))),
             },
             other => results.push(fail(other.span(), format!("{other} is not supported in SELECT"))),
@@ -114,8 +117,8 @@ fn items(scope: &Scope, aggregates: &mut Aggregates, projection: &[SelectItem]) 
     Ok(items)
 }
 
-fn star(scope: &Scope, span: Span) -> Vec<Result<Item>> {
-    let all = scope.names.iter().zip(&scope.rel.columns);
+fn star(scope: &Scope, columns: Range<usize>, span: Span) -> Vec<Result<Item>> {
+    let all = scope.names[columns.clone()].iter().zip(&scope.rel.columns[columns]);
     all.map(|(name, column)| Ok(Item { name: name.clone(), value: Typed::new(rel::column(&column.name), column.ty.clone()), span }))
         .collect()
 }
@@ -274,6 +277,10 @@ pub(crate) fn distinct(rel: Arc<Rel>, span: Span) -> Result<Arc<Rel>> {
 
 /// A filter and projection with simplified expressions; names that come twice are numbered.
 pub(crate) fn calc(input: Arc<Rel>, filter: Option<Expr>, items: Vec<(String, Typed)>, span: Span) -> Result<Arc<Rel>> {
+    filter
+        .iter()
+        .chain(items.iter().map(|(_, value)| &value.expr))
+        .try_for_each(|expr| join::refuse_processing_time(&input, expr, span))?;
     let simplifier = Simplifier::new(&input, span)?;
     let filter = filter.map(|filter| simplifier.simplify(filter)).transpose()?;
     let mut names: Vec<String> = Vec::new();

@@ -165,6 +165,9 @@ fn event_time(rel: &Rel, time: &Typed, span: Span) -> Result<String> {
     if is_time {
         return Ok(name);
     }
+    if time.ty == types::PROCTIME {
+        return fail_hint(span, "windows of processing time are not supported", "use an event-time column with WATERMARK FOR");
+    }
     let known = rel.columns.iter().find(|column| column.role == Role::EventTime).map(|column| column.name.as_str());
     let (message, hint) = match known {
         Some(known) => (format!("column \"{name}\" has no watermark; the event time is \"{known}\""), format!("use DESCRIPTOR({known})")),

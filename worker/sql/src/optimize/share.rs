@@ -26,9 +26,10 @@ pub(super) fn share(rel: &Arc<Rel>) -> Arc<Rel> {
             let input = share(input);
             split(&input, filter.as_ref(), project, rel).unwrap_or_else(|| super::with_input(rel, input))
         }
-        Op::WindowAssign { input, .. } | Op::WindowAggregate { input, .. } | Op::GroupAggregate { input, .. } => {
-            super::with_input(rel, share(input))
-        }
+        Op::WindowAssign { input, .. }
+        | Op::WindowAggregate { input, .. }
+        | Op::GroupAggregate { input, .. }
+        | Op::Lookup { input, .. } => super::with_input(rel, share(input)),
         Op::Union { inputs } => Rel::new(Op::Union { inputs: inputs.iter().map(share).collect() }, rel.columns.clone()),
     }
 }

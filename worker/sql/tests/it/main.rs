@@ -14,6 +14,7 @@ mod functions;
 mod fuzz;
 mod ids;
 mod limits;
+mod lookup;
 mod nexmark;
 mod pruning;
 mod support;

@@ -329,6 +329,7 @@ fn drive<O: Operator>(operator: &mut O, call: impl FnOnce(&mut O, &mut Output) -
         match progress {
             Progress::Done => return batches,
             Progress::More => progress = operator.resume(&mut out).unwrap(),
+            Progress::Waiting { .. } => panic!("it waits for nothing"),
         }
     }
 }

@@ -41,6 +41,7 @@ fn run(operator: &mut WindowAssign, batch: &RecordBatch) -> Vec<(i64, Millis, Mi
         match progress {
             Progress::Done => return rows,
             Progress::More => progress = operator.resume(&mut out).unwrap(),
+            Progress::Waiting { .. } => panic!("it waits for nothing"),
         }
     }
 }

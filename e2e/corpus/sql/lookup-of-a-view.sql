@@ -1,0 +1,6 @@
+-- 6:43: "w" is a view, which cannot be looked up
+CREATE TABLE t (k STRING, v INT, l BIGINT, ts TIMESTAMP(3), p AS PROCTIME(), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE r (k STRING, v INT, n BIGINT, d DECIMAL(10, 2), PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'jdbc', 'url' = 'postgres://h/d', 'table-name' = 'r');
+CREATE TABLE o (k STRING, n BIGINT) WITH ('connector' = 'print');
+CREATE VIEW w AS SELECT k, v FROM t;
+INSERT INTO o SELECT t.k, t.l FROM t JOIN w FOR SYSTEM_TIME AS OF t.p ON t.k = w.k;
