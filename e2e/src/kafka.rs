@@ -1,8 +1,6 @@
 //! [io] A real Kafka broker as a child process: one node, KRaft, in a folder of its own; topics filled and read beside
 //! the worker.
 
-mod authority;
-
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -18,7 +16,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-pub use self::authority::Authority;
+use crate::authority::Authority;
 
 /// How long the broker may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(60);

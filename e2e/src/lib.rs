@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the edge: clock, files, processes and tasks are this crate's work")]
 
+pub mod authority;
 pub mod bench;
 pub mod changes;
 pub mod chart;

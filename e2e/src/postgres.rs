@@ -1,9 +1,12 @@
 //! [io] A real PostgreSQL server as a child process, in a folder of its own; read and changed beside the worker by `psql`.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::authority::Authority;
 
 /// How long the server may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +36,8 @@ pub struct Postgres {
     port: u16,
     /// Whom the server runs as, when this process may not.
     user: Option<(u32, u32)>,
+    /// Its key and certificate, where it takes encrypted connections, and no others.
+    keystore: Option<PathBuf>,
 }
 
 impl Postgres {
@@ -41,6 +46,18 @@ impl Postgres {
     /// # Errors
     /// When the programs are missing or the server does not answer in time.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that takes encrypted connections only, at 127.0.0.1 and, where its certificate is not for, 127.0.0.2.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_encrypted(authority: &Authority) -> Result<Self, String> {
+        Self::start_with(Some(authority))
+    }
+
+    fn start_with(authority: Option<&Authority>) -> Result<Self, String> {
         let text = |error: std::io::Error| error.to_string();
         let programs = programs()?;
         let folder = tempfile::tempdir().map_err(text)?;
@@ -50,15 +67,30 @@ impl Postgres {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).map_err(text)?;
         }
         let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).map_err(text)?.port();
-        let mut server = Self { child: None, programs, folder, port, user };
+        let mut server = Self { child: None, programs, folder, port, user, keystore: None };
         let password = server.folder.path().join("password");
         std::fs::write(&password, PASSWORD).map_err(text)?;
         let mut initdb = server.program("initdb");
         initdb.args(["--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "-U", OWNER, "-D"]);
         succeeded(initdb.arg(server.data()).arg("--pwfile").arg(&password).output().map_err(text)?)?;
+        if let Some(authority) = authority {
+            server.encrypt(authority).map_err(text)?;
+        }
         server.up()?;
         server.psql("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
         Ok(server)
+    }
+
+    /// Gives the server its key, and has it refuse whoever comes in the clear.
+    fn encrypt(&mut self, authority: &Authority) -> std::io::Result<()> {
+        let keystore = self.folder.path().join("server.pem");
+        std::fs::copy(authority.keystore(), &keystore)?;
+        std::fs::set_permissions(&keystore, PermissionsExt::from_mode(0o600))?;
+        if let Some((uid, gid)) = self.user {
+            std::os::unix::fs::chown(&keystore, Some(uid), Some(gid))?;
+        }
+        self.keystore = Some(keystore);
+        std::fs::write(self.data().join("pg_hba.conf"), "hostssl all all 127.0.0.0/8 scram-sha-256\n")
     }
 
     /// Starts the server again after [`Postgres::kill`], on the same port with the same data.
@@ -74,11 +106,17 @@ impl Postgres {
             let mut command = Command::new("sh");
             command.args(["-c", KEEPER, "keeper"]).arg(postgres.get_program()).args(postgres.get_args());
             command.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
-            for setting in
-                ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=60", "log_statement=none"]
-            {
+            for setting in ["unix_socket_directories=", "fsync=off", "max_connections=60", "log_statement=none"] {
                 command.args(["-c", setting]);
             }
+            match &self.keystore {
+                None => command.args(["-c", "listen_addresses=127.0.0.1"]),
+                Some(file) => {
+                    let file = file.display();
+                    command.args(["-c", "listen_addresses=127.0.0.1,127.0.0.2", "-c", "ssl=on"]);
+                    command.arg("-c").arg(format!("ssl_cert_file={file}")).arg("-c").arg(format!("ssl_key_file={file}"))
+                }
+            };
             command.current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(log.try_clone().map_err(text)?).stderr(log);
             self.child = Some(command.spawn().map_err(text)?);
             let started = Instant::now();

@@ -159,7 +159,7 @@ async fn ready(State(handle): State<Handle>) -> Response {
 }
 
 async fn metrics(State(handle): State<Handle>) -> Response {
-    let text = metrics::render(&handle.view(), wall_millis());
+    let text = metrics::render(&handle.view(), handle.results().figures(), wall_millis());
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 

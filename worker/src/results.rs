@@ -14,6 +14,7 @@
 
 mod cache;
 mod feed;
+mod meter;
 mod table;
 
 use std::collections::BTreeMap;
@@ -28,10 +29,12 @@ use rheos_connectors::results::index::Cursor;
 use rheos_connectors::staged::StagedStore;
 use rheos_control_api::limits::RESULT_CLIENTS;
 use rheos_control_api::{ResultsTable, ResultsView};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 use self::cache::Cache;
 pub use self::feed::{Chunks, Subscription};
+use self::meter::Meter;
+pub use self::meter::{Figures, Place};
 use self::table::Table;
 use crate::engine::wire::Job;
 use crate::supervise::mint::random;
@@ -85,6 +88,7 @@ pub struct Results(Arc<Inner>);
 struct Inner {
     source: Mutex<Option<Arc<Source>>>,
     clients: Arc<Semaphore>,
+    meter: Arc<Meter>,
     /// The admin API of the pod that coordinates the job, if it is another one.
     elsewhere: Mutex<Option<SocketAddr>>,
 }
@@ -104,7 +108,8 @@ struct Source {
 
 impl Default for Results {
     fn default() -> Self {
-        Self(Arc::new(Inner { source: Mutex::default(), clients: Arc::new(Semaphore::new(RESULT_CLIENTS)), elsewhere: Mutex::default() }))
+        let clients = Arc::new(Semaphore::new(RESULT_CLIENTS));
+        Self(Arc::new(Inner { source: Mutex::default(), clients, meter: Arc::default(), elsewhere: Mutex::default() }))
     }
 }
 
@@ -151,9 +156,21 @@ impl Results {
     ///
     /// # Errors
     /// There is none.
-    pub fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let busy = |_| Refusal::Busy(format!("{RESULT_CLIENTS} clients are being served; try again"));
-        Arc::clone(&self.0.clients).try_acquire_owned().map_err(busy)
+    pub fn place(&self) -> Result<Place, Refusal> {
+        let meter = Arc::clone(&self.0.meter);
+        match Arc::clone(&self.0.clients).try_acquire_owned() {
+            Ok(permit) => Ok(Place { meter, _permit: permit }),
+            Err(_) => {
+                meter.refused();
+                Err(Refusal::Busy(format!("{RESULT_CLIENTS} clients are being served; try again")))
+            }
+        }
+    }
+
+    /// What clients were given so far.
+    pub fn figures(&self) -> Figures {
+        let clients = RESULT_CLIENTS.saturating_sub(self.0.clients.available_permits());
+        self.0.meter.figures(clients as u64)
     }
 
     /// Something has changed in what is kept.

@@ -1,4 +1,6 @@
-//! [io] Kafka JSON in, Kafka JSON out: events per CPU-second, and latency, under each promise.
+//! [io] Kafka JSON in, Kafka JSON out: events per CPU-second, beside Flink's, and latency, under each promise.
+
+mod flink;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,21 +30,30 @@ const CHECKPOINT_MS: u32 = 1_000;
 
 const PROMISES: [&str; 3] = ["ExactlyOnce", "AtLeastOnce", "AtMostOnce"];
 
-/// Prints a table a part: `throughput`, `latency`. `libraries` are the broker's.
+/// Prints a table a part: `throughput`, `latency`, and `flink`, which is the throughput of Flink and only measured when
+/// it is named. `libraries` are the broker's, `flink` those of Flink's SQL client.
 ///
 /// # Errors
 /// When there is no broker.
-pub async fn run(wanted: &[String], libraries: &Path, print: &mut dyn FnMut(String)) -> Result<(), String> {
+pub async fn run(wanted: &[String], libraries: &Path, flink: Option<&Path>, print: &mut dyn FnMut(String)) -> Result<(), String> {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
     let broker = Broker::start(libraries)?;
-    if is_wanted("throughput") {
+    if is_wanted("throughput") || flink.is_some() {
         broker.create_topic("throughput-in", PARTITIONS, &[]).await;
         broker.fill("throughput-in", (0..ORDERS).map(|id| order(id, 0)));
+    }
+    if is_wanted("throughput") {
         heads(print, &["promise", "workers", "events/s", "events per CPU-second of the workers", "memory"]);
         for promise in PROMISES {
             for workers in [1, 2] {
                 print(throughput(&broker, promise, workers).await);
             }
+        }
+    }
+    if let Some(flink) = flink {
+        heads(print, &["Flink 2.3", "slots", "events/s", "events per CPU-second of its process"]);
+        for workers in [1, 2] {
+            print(flink::throughput(&broker, flink, workers).await?);
         }
     }
     if is_wanted("latency") {
@@ -70,16 +81,20 @@ fn order(id: i64, sent: i64) -> (i32, String) {
     ((id % i64::from(PARTITIONS)) as i32, value)
 }
 
-/// Seven of ten orders, some of their columns.
-fn job(broker: &Broker, from: &str, to: &str, promise: &str, workers: u32, more: &str) -> Job {
+/// Seven of ten orders, some of their columns. `source` and `sink` are more options.
+fn query(broker: &Broker, from: &str, to: &str, source: &str, sink: &str) -> String {
     let servers = broker.address();
-    let sql = format!(
+    format!(
         "CREATE TABLE orders (id BIGINT, customer BIGINT, price BIGINT, sent BIGINT, channel STRING, url STRING) WITH ('connector' = 'kafka',
-           'topic' = '{from}', 'properties.bootstrap.servers' = '{servers}', 'scan.startup.mode' = 'earliest-offset', 'format' = 'json'{more});
+           'topic' = '{from}', 'properties.bootstrap.servers' = '{servers}', 'scan.startup.mode' = 'earliest-offset', 'format' = 'json'{source});
          CREATE TABLE out (id BIGINT, price DOUBLE, sent BIGINT, url STRING) WITH ('connector' = 'kafka', 'topic' = '{to}',
-           'properties.bootstrap.servers' = '{servers}', 'format' = 'json');
+           'properties.bootstrap.servers' = '{servers}', 'format' = 'json'{sink});
          INSERT INTO out SELECT id, price * 0.908, sent, url FROM orders WHERE price >= 300;"
-    );
+    )
+}
+
+fn job(broker: &Broker, from: &str, to: &str, promise: &str, workers: u32, more: &str) -> Job {
+    let sql = query(broker, from, to, more, "");
     let settings = Settings { parallelism: workers, checkpoint_ms: CHECKPOINT_MS, ..Settings::default() };
     Job::new(&manifest("bench", &sql, &settings).replace("spec:\n", &format!("spec:\n  delivery: {promise}\n")))
 }

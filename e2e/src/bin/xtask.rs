@@ -15,7 +15,7 @@ use rheos_e2e::shell::show as run;
 const USAGE: &str = "usage: cargo xtask COMMAND
   bench nexmark [QUERY …] [--scale F]   the Nexmark table of the README (use --release)
   bench recovery [kill|rescale|idle|state …]   recovery, rescale, idle and large-state figures (use --release)
-  bench kafka [throughput|latency …]    Kafka in and out under each promise (use --release)
+  bench kafka [throughput|latency|flink …]  Kafka in and out under each promise, beside Flink (use --release)
   bench results                         time from commit to client, for one and many clients (use --release)
   bench operator [PART …]               the operator's figures, on the cluster that e2e would use
   servers                               tests against real servers (S3, Kafka, PostgreSQL) and the whole year of real data
@@ -32,15 +32,37 @@ const VERSITYGW: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
 const MINIO: &str = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c";
 
 /// A broker, and something that takes its log.
-const KAFKA: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>dev.rheos</groupId><artifactId>servers</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>4.1.1</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-"#;
+const KAFKA: Libraries = Libraries {
+    folder: "kafka-4.1.1",
+    artifacts: &["org.apache.kafka:kafka_2.13:4.1.1", "org.slf4j:slf4j-nop:1.7.36"],
+    one: "kafka_2.13-4.1.1.jar",
+};
+/// Flink with all its SQL client asks for, to measure the same query with.
+const FLINK: Libraries = Libraries {
+    folder: "flink-2.3.0",
+    artifacts: &[
+        "org.apache.flink:flink-sql-client:2.3.0",
+        "org.apache.flink:flink-sql-gateway:2.3.0",
+        "org.apache.flink:flink-clients:2.3.0",
+        "org.apache.flink:flink-table-planner-loader:2.3.0",
+        "org.apache.flink:flink-table-runtime:2.3.0",
+        "org.apache.flink:flink-json:2.3.0",
+        "org.apache.flink:flink-python:2.3.0",
+        "org.apache.flink:flink-connector-base:2.3.0",
+        "org.apache.flink:flink-sql-connector-kafka:4.0.1-2.0",
+        "org.slf4j:slf4j-nop:1.7.36",
+    ],
+    one: "flink-sql-client-2.3.0.jar",
+};
+
+/// What Maven fetches.
+struct Libraries {
+    folder: &'static str,
+    /// `group:artifact:version`.
+    artifacts: &'static [&'static str],
+    /// A file among them.
+    one: &'static str,
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -95,9 +117,11 @@ fn run_bench(words: &[&str]) -> ExitCode {
     match words.first() {
         Some(&"nexmark") => runtime.block_on(bench::nexmark::run(&names, scale, &mut print)),
         Some(&"kafka") => {
-            let broker = kafka(&target_dir().join("servers"));
-            let done = broker.and_then(|libraries| runtime.block_on(bench::kafka::run(&names, &libraries, &mut print)));
-            return report(done);
+            let flink = names.iter().any(|name| name == "flink").then(|| maven(&FLINK)).transpose();
+            let fetched = maven(&KAFKA).and_then(|broker| Ok((broker, flink?)));
+            return report(
+                fetched.and_then(|(broker, flink)| runtime.block_on(bench::kafka::run(&names, &broker, flink.as_deref(), &mut print))),
+            );
         }
         Some(&"results") => runtime.block_on(bench::results::run(&mut print)),
         Some(&"recovery") => runtime.block_on(bench::recovery::run(&names, &mut print)),
@@ -112,7 +136,7 @@ fn run_bench(words: &[&str]) -> ExitCode {
 /// Installs what is missing into the target folder, then runs the tests that need it.
 fn servers() -> Result<(), String> {
     let tools = target_dir().join("servers");
-    let (gateway, flights, kafka) = (go_binary(&tools, VERSITYGW)?, flights(&tools)?, kafka(&tools)?);
+    let (gateway, flights, kafka) = (go_binary(&tools, VERSITYGW)?, flights(&tools)?, maven(&KAFKA)?);
     let mut tests = server_tests(&["--skip", "minio"]);
     run(tests.env("RHEOS_VERSITYGW", gateway).env("RHEOS_FLIGHTS_CSV", flights).env(LIBRARIES, kafka))
 }
@@ -177,7 +201,7 @@ fn scenarios(filter: &[&str]) -> Result<(), String> {
         test.env(runner, cluster::enter().join(" "));
     }
     on_cluster(&mut test)?;
-    run(test.env(LIBRARIES, kafka(&target_dir().join("servers"))?))
+    run(test.env(LIBRARIES, maven(&KAFKA)?))
 }
 
 /// Whether no other cluster is named and the bare one is up.
@@ -218,16 +242,33 @@ fn go_binary(tools: &Path, package: &str) -> Result<PathBuf, String> {
     Ok(binary)
 }
 
-/// A broker's libraries, fetched by Maven once; it needs Java.
-fn kafka(tools: &Path) -> Result<PathBuf, String> {
-    let folder = std::path::absolute(tools.join("kafka-4.1.1")).map_err(|error| error.to_string())?;
+/// Libraries, fetched by Maven once; to use them needs Java.
+fn maven(wanted: &Libraries) -> Result<PathBuf, String> {
+    let folder = std::path::absolute(target_dir().join("servers").join(wanted.folder)).map_err(|error| error.to_string())?;
     let libraries = folder.join("libs");
-    if !libraries.join("kafka_2.13-4.1.1.jar").exists() {
+    if !libraries.join(wanted.one).exists() {
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        std::fs::write(folder.join("pom.xml"), KAFKA).map_err(|error| format!("{}: {error}", folder.display()))?;
-        run(Command::new("mvn").args(["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"]).current_dir(&folder))?;
+        std::fs::write(folder.join("pom.xml"), wanted.project()).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let copy = ["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"];
+        run(Command::new("mvn").args(copy).current_dir(&folder))?;
     }
     Ok(libraries)
+}
+
+impl Libraries {
+    /// As Maven's project file.
+    fn project(&self) -> String {
+        let dependency = |artifact: &&str| {
+            let parts: Vec<&str> = artifact.split(':').collect();
+            let tags = ["groupId", "artifactId", "version"].iter().zip(parts).map(|(tag, part)| format!("<{tag}>{part}</{tag}>"));
+            format!("    <dependency>{}</dependency>\n", tags.collect::<String>())
+        };
+        format!(
+            "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">\n  <modelVersion>4.0.0</modelVersion>\n  <groupId>dev.rheos</groupId>\
+             <artifactId>servers</artifactId><version>1</version><packaging>pom</packaging>\n  <dependencies>\n{}  </dependencies>\n</project>\n",
+            self.artifacts.iter().map(dependency).collect::<String>()
+        )
+    }
 }
 
 /// The departures of 2013, from the package that carries them.

@@ -9,6 +9,7 @@ mod protocol;
 mod refusals;
 mod scans;
 mod tables;
+mod tls;
 
 use std::sync::OnceLock;
 

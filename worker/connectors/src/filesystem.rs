@@ -23,7 +23,10 @@
 //! | `sink.partition-commit.success-file.name` | `_SUCCESS` | name of the mark |
 //! | `sink.partition-commit.trigger` | `process-time` | or `partition-time`: by the watermark and the time in the partition's name |
 //! | `sink.partition-commit.delay` | `0 s` | after the partition's first commit, or after that time |
+//! | `sink.partition-commit.watermark-time-zone` | `UTC` | nothing else |
+//! | `partition.time-extractor.kind` | `default` | nothing else: times are found by the pattern |
 //! | `partition.time-extractor.timestamp-pattern` | `$first_column` | such as `$day $hour:00:00` |
+//! | `sink.rolling-policy.check-interval`, `sink.parallelism`, `source.report-statistics` | | of Flink's connector; taken, and without effect |
 //!
 //! # Reading
 //!

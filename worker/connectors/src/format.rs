@@ -16,8 +16,12 @@
 //! | `csv.null-literal` | none | text that stands for null; an empty field is null in any column but a text |
 //! | `json.timestamp-format.standard` | `SQL` | `SQL` (`2013-01-01 10:00:00.123`) or `ISO-8601`, when writing; both are read |
 //! | `json.encode.ignore-null-fields` | `false` | leave out fields that are null |
+//! | `json.fail-on-missing-field` | `false` | nothing else: a field that is missing is null; `NOT NULL` refuses it |
+//! | `json.encode.decimal-as-plain-number`, `json.map-null-key.mode`, `json.map-null-key.literal` | | of Flink's format; taken, and without effect |
 //! | `debezium-json.…` | | those of `json` |
 //! | `debezium-json.schema-include` | `false` | the event is the `payload` of an object that holds its `schema`, too (read only) |
+//! | `avro.encoding` | `binary` | nothing else |
+//! | `avro.codec`, `avro.timestamp_mapping.legacy` | | of Flink's format; taken, and without effect |
 //! | `parquet.compression` | `snappy` | `snappy`, `zstd`, `lz4_raw` or `uncompressed` |
 //!
 //! Times are read with or without a zone (`2013-01-01T10:00:00Z`, `2013-01-01 10:00:00`); the instant counts as UTC.

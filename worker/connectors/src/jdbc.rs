@@ -16,6 +16,7 @@
 //! | `sink.buffer-flush.max-rows` | `10000` | rows of a statement; when rows are written at once, so many make a transaction. `0`: 1,000,000 |
 //! | `sink.buffer-flush.interval` | `1 s` | when rows are written at once, they wait so long at most |
 //! | `sink.commit-table` | `rheos_commits` | where exactly-once commits are remembered; made when it is not there |
+//! | `driver`, `sink.max-retries`, `sink.parallelism`, `scan.parallelism`, `scan.auto-commit` | | of Flink's connector; taken, and without effect |
 //!
 //! **Reading.** A table is read once, from end to end, in pages in the order of its primary key (`WHERE (k) > (last) ORDER BY
 //! k LIMIT n`), so it needs one; only the columns that the query uses are read. The offset is the last row's key: a restart goes on

@@ -29,10 +29,11 @@
 //! | `sink.transactional-id-prefix` | `rheos` | begins the transactional ids and marker groups; brokers with ACLs must allow it |
 //! | `sink.marker-retention` | `6 d` | how long the brokers remember a marker at least (their `offsets.retention.minutes`, 7 days) |
 //! | `sink.expired-commits` | an error | what a job does that comes back later than that to messages of which nobody knows whether they were sent: `send`, `drop` |
+//! | `scan.parallelism`, `sink.parallelism` | | of Flink's connector; taken, and without effect: the job has one parallelism |
 //!
 //! Messages without a value are passed over. Only committed transactions are read, unless
 //! `'properties.isolation.level' = 'read_uncommitted'`. Metadata columns: `topic`, `partition`, `offset`, `timestamp`,
-//! `key` (`name TYPE METADATA [FROM 'key'] [VIRTUAL]`); a sink can write `timestamp`.
+//! `key`, `headers` (`name TYPE METADATA [FROM 'key'] [VIRTUAL]`); a sink can write `timestamp`.
 //!
 //! **Writing.** `ExactlyOnce` is described, with its proof, in `commit`. Otherwise messages go out at once through an
 //! idempotent producer, and a checkpoint waits until the brokers have acknowledged all that came before it.
@@ -50,6 +51,7 @@ mod direct;
 mod fetcher;
 mod frames;
 mod marker;
+mod quiet;
 mod reader;
 mod sink;
 mod source;

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use rheos_api::suggest::nearest;
 use rheos_dataflow::error::{DataflowError, ErrorKind};
 
 /// Everything wrong with a table: never empty.
@@ -162,31 +163,9 @@ impl<'a> Options<'a> {
     }
 }
 
-/// The name in `names` that is most like `name`, if any is like it (edit distance of at most a third of its length).
-fn closest<'n, S: AsRef<str>>(name: &str, names: &'n [S]) -> Option<&'n str> {
-    let distances = names.iter().map(|candidate| (edit_distance(name, candidate.as_ref()), candidate.as_ref()));
-    distances.min().filter(|(distance, _)| *distance <= name.chars().count().max(3) / 3).map(|(_, candidate)| candidate)
-}
-
 /// The end of a sentence about an unknown name, with the closest known one: `; did you mean 'path'?` or a full stop.
 pub fn did_you_mean<S: AsRef<str>>(name: &str, names: &[S]) -> String {
-    closest(name, names).map_or_else(|| ".".to_owned(), |known| format!("; did you mean '{known}'?"))
-}
-
-/// Levenshtein's distance, by the usual two rows.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
+    nearest(name, names.iter().map(AsRef::as_ref)).map_or_else(|| ".".to_owned(), |known| format!("; did you mean '{known}'?"))
 }
 
 /// A number and a unit; the unit in lower case, empty when there is none.
@@ -293,12 +272,5 @@ mod tests {
         assert_eq!(parse_bytes("64 kb"), Some(64 << 10));
         assert_eq!(parse_bytes("2g"), Some(2 << 30));
         assert_eq!(parse_bytes("1.5 kb"), None);
-    }
-
-    #[test]
-    fn closest_names_are_close() {
-        let names = ["connector", "format", "path"];
-        assert_eq!(closest("formt", &names), Some("format"));
-        assert_eq!(closest("quite-something-else", &names), None);
     }
 }

@@ -188,7 +188,7 @@ struct StageNode {
     pending: VecDeque<(usize, RecordBatch)>,
     /// How its last call ended.
     called: Progress,
-    watermark: Millis,
+    /// What it says of its event time; never falls.
     status: Watermark,
     rows_in: u64,
     rows_out: u64,
@@ -419,7 +419,7 @@ impl StageTask {
                 Logic::Source => self.source.as_ref().map_or(0, SourceTask::skipped),
                 _ => 0,
             },
-            watermark: (node.watermark > WATERMARK_MIN).then_some(node.watermark),
+            watermark: Some(node.status.time()).filter(|time| *time > WATERMARK_MIN),
         };
         self.nodes.iter().map(|node| (node.index, figures(node))).collect()
     }
@@ -520,10 +520,8 @@ impl StageTask {
             }
         };
         let node = &mut self.nodes[index];
-        node.watermark = watermarks::advance(node.watermark, status);
-        // What it tells others never falls either.
-        node.status = if status == Watermark::Idle { Watermark::Idle } else { Watermark::Active(node.watermark) };
-        let end = EpochEnd { epoch: tick.epoch, wall_time: tick.wall_time, watermark: node.watermark };
+        node.status = watermarks::advance(node.status.time(), status);
+        let end = EpochEnd { epoch: tick.epoch, wall_time: tick.wall_time, watermark: node.status.time() };
         let started = self.now_ns.map(|now| now());
         let called = match &mut node.logic {
             Logic::Source => Ok(Progress::Done),
@@ -580,7 +578,6 @@ impl StageNode {
             inputs: Vec::new(),
             pending: VecDeque::new(),
             called: Progress::Done,
-            watermark: WATERMARK_MIN,
             status: Watermark::Active(WATERMARK_MIN),
             rows_in: 0,
             rows_out: 0,

@@ -59,8 +59,18 @@ pub enum StopMode {
 pub enum Watermark {
     /// No row below this event time will follow (from this sender).
     Active(Millis),
-    /// This sender has had nothing to say for its idle timeout: do not wait for it.
-    Idle,
+    /// This sender has had nothing to say for its idle timeout, or has read all that is there: do not wait for it. Once
+    /// all senders are idle, the greatest of these times counts, as in Flink.
+    Idle(Millis),
+}
+
+impl Watermark {
+    /// The event time that is said, whatever it counts for.
+    pub fn time(self) -> Millis {
+        match self {
+            Self::Active(time) | Self::Idle(time) => time,
+        }
+    }
 }
 
 /// The end of an epoch as an operator sees it.

@@ -142,7 +142,8 @@ pub(crate) fn cast(value: Typed, ty: &DataType, lenient: bool) -> Option<Typed> 
         (from, Timestamp(..)) if types::is_number(from) => return None,
         (Date32, to) if types::is_number(to) => return None,
         (from, Date32) if types::is_number(from) => return None,
-        (Struct(_) | DataType::List(_) | DataType::Binary, _) | (_, Struct(_) | DataType::List(_)) => return None,
+        (Struct(_) | DataType::List(_) | DataType::Map(..) | DataType::Binary, _) => return None,
+        (_, Struct(_) | DataType::List(_) | DataType::Map(..)) => return None,
         (DataType::Duration(_) | DataType::Interval(_), _) => return None,
         (Boolean, Date32 | Timestamp(..)) | (Date32 | Timestamp(..), Boolean) => return None,
         _ => {}

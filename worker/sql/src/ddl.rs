@@ -281,8 +281,19 @@ impl TypeParser<'_, '_> {
                 self.close_bracket()?;
                 types::array(element)
             }
+            "MAP" => {
+                syntax_result(self.parser.expect_token(&Token::Lt))?;
+                let (key, _) = self.parse()?;
+                if key != DataType::Utf8 {
+                    return fail_hint(span, format!("keys of a MAP are STRING, not {}", types::name(&key)), "use MAP<STRING, …>");
+                }
+                syntax_result(self.parser.expect_token(&Token::Comma))?;
+                let (value, _) = self.parse()?;
+                self.close_bracket()?;
+                types::map(value)
+            }
             "ROW" => self.row()?,
-            "TIME" | "MAP" | "MULTISET" | "RAW" | "VARIANT" | "INTERVAL" => {
+            "TIME" | "MULTISET" | "RAW" | "VARIANT" | "INTERVAL" => {
                 return fail_hint(span, format!("type {name} is not supported"), "use STRING, or a ROW of its parts");
             }
             _ => {
@@ -302,6 +313,7 @@ impl TypeParser<'_, '_> {
                     "TIMESTAMP",
                     "TIMESTAMP_LTZ",
                     "ARRAY",
+                    "MAP",
                     "ROW",
                 ];
                 return Fault::new(span, format!("unknown type {name}")).maybe_hint(crate::error::did_you_mean(name, known)).into();

@@ -4,6 +4,7 @@
 //! time. Kernels write into one output builder and allocate nothing per row.
 
 pub(crate) mod choice;
+pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod row;
 pub(crate) mod text;

@@ -7,6 +7,8 @@ use datafusion_expr::sqlparser::{
     tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer},
 };
 
+use rheos_dataflow::changelog::KIND_COLUMN;
+
 use crate::ddl::{self, TableDef};
 use crate::dialect::FlinkDialect;
 use crate::error::{Fault, Faults, Result, fail_hint, point};
@@ -43,6 +45,10 @@ pub(crate) fn split(sql: &str) -> Result<Vec<Chunk>> {
         match token.token {
             Token::Whitespace(_) => {}
             Token::SemiColon | Token::EOF => finish(&mut chunks, &mut current, token.span.start),
+            Token::Word(ref word) if word.value.eq_ignore_ascii_case(KIND_COLUMN) => {
+                let hint = "choose another name: it is that of the column which says how a row changes a table";
+                return fail_hint(token.span, format!("the name {KIND_COLUMN} is taken"), hint);
+            }
             _ => current.push(token),
         }
     }

@@ -56,6 +56,23 @@ pub(crate) fn array(element: DataType) -> DataType {
     DataType::List(Arc::new(field("item", element)))
 }
 
+/// MAP of texts to this type.
+pub(crate) fn map(value: DataType) -> DataType {
+    let entry = vec![field("key", DataType::Utf8).with_nullable(false), field("value", value)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry.into()), false)), false)
+}
+
+/// What a MAP of texts leads to.
+pub(crate) fn map_value(ty: &DataType) -> Option<&DataType> {
+    match ty {
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(entry) => entry.get(1).map(|value| value.data_type()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// The target type of a CAST, with the length of CHAR or VARCHAR when it has one.
 pub(crate) fn from_ast(ty: &Ast) -> Result<(DataType, Option<u64>), String> {
     let plain = match ty {
@@ -125,6 +142,7 @@ pub(crate) fn name(ty: &DataType) -> String {
             let fields: Vec<_> = fields.iter().map(|f| format!("{} {}", f.name(), name(f.data_type()))).collect();
             format!("ROW<{}>", fields.join(", "))
         }
+        DataType::Map(..) => format!("MAP<STRING, {}>", map_value(ty).map(name).unwrap_or_default()),
         other => other.to_string(),
     }
 }
@@ -134,13 +152,15 @@ pub(crate) fn width(ty: &DataType) -> usize {
     match ty {
         DataType::Struct(fields) => 1 + fields.iter().map(|field| width(field.data_type())).sum::<usize>(),
         DataType::List(element) => width(element.data_type()),
+        DataType::Map(entries, _) => width(entries.data_type()),
         _ => 1,
     }
 }
 
 /// Whether values can be compared for equality and grouped by.
 pub(crate) fn is_groupable(ty: &DataType) -> bool {
-    !matches!(ty, DataType::Struct(_) | DataType::List(_) | DataType::Duration(_) | DataType::Interval(_) | DataType::Time32(_))
+    use DataType::{Duration, Interval, List, Map, Struct, Time32};
+    !matches!(ty, Struct(_) | List(_) | Map(..) | Duration(_) | Interval(_) | Time32(_))
 }
 
 /// Whether the type is one of the numbers.

@@ -56,3 +56,11 @@ pub const PROCESS_IN_FLIGHT: &str = "rheos_process_in_flight_bytes";
 pub const PROCESS_EPOCH_LAG: &str = "rheos_process_epoch_lag";
 /// Most memory held.
 pub const PROCESS_PEAK_RSS: &str = "rheos_process_peak_rss_bytes";
+/// Clients of the results that are served now.
+pub const RESULT_CLIENTS: &str = "rheos_results_clients";
+/// Bytes of results given to clients.
+pub const RESULT_BYTES: &str = "rheos_results_sent_bytes";
+/// Clients cut off.
+pub const RESULT_CLIENTS_CUT_OFF: &str = "rheos_results_clients_cut_off";
+/// Clients refused for want of room.
+pub const RESULT_CLIENTS_REFUSED: &str = "rheos_results_clients_refused";

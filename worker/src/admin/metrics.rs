@@ -10,18 +10,20 @@ use prometheus_client::registry::Registry;
 use rheos_control_api::{JobView, OperatorView, Phase, WorkerView};
 
 use crate::admin::metric_names as names;
+use crate::results::Figures;
 
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 
 /// Renders the metrics of a job. `now` is in ms since 1970.
-pub fn render(job: &JobView, now: i64) -> String {
+pub fn render(job: &JobView, results: Figures, now: i64) -> String {
     let mut registry = Registry::default();
     let constant = [(names::NAMESPACE.into(), job.namespace.clone().into()), (names::JOB.into(), job.name.clone().into())];
     let registry_of_job = registry.sub_registry_with_labels(constant.into_iter());
     of_job(job, now, registry_of_job);
     of_operators(job, registry_of_job);
     of_processes(job, registry_of_job);
+    of_results(results, registry_of_job);
     let mut text = String::new();
     // Writing into a string cannot fail.
     let _ = encode(&mut text, &registry);
@@ -95,6 +97,14 @@ fn of_processes(job: &JobView, registry: &mut Registry) {
     }
 }
 
+fn of_results(results: Figures, registry: &mut Registry) {
+    registry.register(names::RESULT_CLIENTS, "Clients of the results that are served now", ConstGauge::new(results.clients as f64));
+    let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    counter(names::RESULT_BYTES, "Bytes of results given to clients", results.sent_bytes);
+    counter(names::RESULT_CLIENTS_CUT_OFF, "Clients cut off: too slow, or what came next was gone", results.cut_off);
+    counter(names::RESULT_CLIENTS_REFUSED, "Clients refused: as many as may be were there", results.refused);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,11 +114,14 @@ mod tests {
         let mut job = JobView { name: "bids".into(), namespace: "local".into(), state: Phase::Running, ..JobView::default() };
         job.rows.read = 12;
         job.operators.insert("calc:bid:1".into(), OperatorView { rows_in: 7, ..OperatorView::default() });
-        let text = render(&job, 0);
+        let results = Figures { clients: 3, cut_off: 2, ..Figures::default() };
+        let text = render(&job, results, 0);
         for line in [
             r#"rheos_job_running{namespace="local",job="bids"} 1"#,
             r#"rheos_job_rows_in_total{namespace="local",job="bids"} 12"#,
             r#"rheos_operator_rows_in{namespace="local",job="bids",operator="calc:bid:1"} 7"#,
+            r#"rheos_results_clients{namespace="local",job="bids"} 3"#,
+            r#"rheos_results_clients_cut_off_total{namespace="local",job="bids"} 2"#,
         ] {
             assert!(text.lines().any(|found| found.starts_with(line)), "{line}\n{text}");
         }

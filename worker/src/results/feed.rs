@@ -9,10 +9,11 @@ use bytes::Bytes;
 use futures::stream::Stream;
 use rheos_connectors::results::encode::{Last, ResultFormat};
 use rheos_connectors::results::index::{At, BadCursor, Cursor, Entry};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::cache::Chunk;
+use super::meter::{Meter, Place};
 use super::table::{State, Table};
 use super::{Ask, From, Refusal};
 
@@ -43,7 +44,7 @@ pub struct Chunks {
     coming: mpsc::Receiver<Bytes>,
     /// What comes last, once that is known: the last word, or that there is none and the connection is broken off.
     last: Arc<OnceLock<Option<Bytes>>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Chunks {
@@ -67,7 +68,7 @@ pub(super) async fn begin(
     table: Arc<Table>,
     ask: Ask,
     ended: watch::Receiver<Option<Last>>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<Subscription, Refusal> {
     let states = table.watch();
     let page = match ask.from {
@@ -92,7 +93,8 @@ pub(super) async fn begin(
     let (out, coming) = mpsc::channel(CHUNKS_WAITING);
     let last = Arc::new(OnceLock::new());
     let fresh = ask.from == From::Oldest;
-    let feed = Feed { table, states, ended, line, position, fresh, format: ask.format, follow: ask.follow, out };
+    let meter = Arc::clone(&place.meter);
+    let feed = Feed { table, states, ended, line, position, fresh, format: ask.format, follow: ask.follow, out, meter };
     let view_rows = page.as_ref().map(|page| page.rows);
     let mut first = vec![Bytes::from(head)];
     if let Some(page) = page {
@@ -102,10 +104,11 @@ pub(super) async fn begin(
     tokio::spawn({
         let last = Arc::clone(&last);
         async move {
-            let (format, table) = (feed.format, Arc::clone(&feed.table));
+            let (format, table, meter) = (feed.format, Arc::clone(&feed.table), Arc::clone(&feed.meter));
             // The sender outlives the last word: the body looks for it when the sender is gone.
             let (word, _out) = feed.run(first).await;
             if let Some(Last::Cut(reason) | Last::Gone(reason)) = &word {
+                meter.cut_off();
                 tracing::info!(table = table.config.table, reason, "a client of the results was cut off");
             }
             let _ = last.set(word.and_then(|word| format.last(&word)).map(Bytes::from));
@@ -154,6 +157,7 @@ struct Feed {
     format: ResultFormat,
     follow: bool,
     out: mpsc::Sender<Bytes>,
+    meter: Arc<Meter>,
 }
 
 /// What a look at the kept results gives.
@@ -252,9 +256,12 @@ impl Feed {
         if bytes.is_empty() {
             return Ok(());
         }
-        let limit = self.table.config.slow_client;
+        let (limit, size) = (self.table.config.slow_client, bytes.len());
         match timeout(limit, self.out.send(bytes)).await {
-            Ok(sent) => sent.map_err(|_| None),
+            Ok(sent) => {
+                self.meter.sent(size);
+                sent.map_err(|_| None)
+            }
             Err(_) => {
                 let reason =
                     format!("nothing was taken for {} ms ('results.slow-client-timeout'); go on with the last cursor", limit.as_millis());

@@ -101,7 +101,7 @@ impl ContainerBytes for Parcel {
         let count = u64::from(word(16)) | u64::from(word(20)) << 32;
         let content = match kind {
             KIND_WATERMARK => Content::Watermark(Watermark::Active(count as i64)),
-            KIND_IDLE => Content::Watermark(Watermark::Idle),
+            KIND_IDLE => Content::Watermark(Watermark::Idle(count as i64)),
             KIND_COUNT => Content::Count(count as usize),
             _ => {
                 let slab = Buffer::from(bytes::Bytes::from_owner(Slab(bytes)));
@@ -123,7 +123,7 @@ impl ContainerBytes for Parcel {
     fn into_bytes<W: std::io::Write>(&self, writer: &mut W) {
         let (kind, count) = match &self.content {
             Content::Watermark(Watermark::Active(at)) => (KIND_WATERMARK, *at as u64),
-            Content::Watermark(Watermark::Idle) => (KIND_IDLE, 0),
+            Content::Watermark(Watermark::Idle(at)) => (KIND_IDLE, *at as u64),
             Content::Count(rows) => (KIND_COUNT, *rows as u64),
             Content::Encoded { rows, first, .. } | Content::Received { rows, first, .. } => {
                 (if *first { KIND_FIRST_ROWS } else { KIND_ROWS }, *rows as u64)

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rheos_e2e::kafka::{Authority, Broker, Login};
+use rheos_e2e::authority::Authority;
+use rheos_e2e::kafka::{Broker, Login};
 use rheos_e2e::oracle::{Difference, compare};
 use rheos_e2e::shapes::{Settings, manifest};
 use rheos_e2e::worker::{Job, Run};

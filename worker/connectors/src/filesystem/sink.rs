@@ -272,7 +272,9 @@ impl Writer {
     fn begin(&mut self, partition: &str) -> Result<()> {
         if self.open.len() + self.closed.len() >= MAX_PARTS {
             let message = format!(
-                "more than {MAX_PARTS} part files of one subtask between two checkpoints: the rows are of too many partitions. Make                  the columns of PARTITIONED BY coarser, raise the parallelism, or take checkpoints more often (spec.checkpoint.interval)"
+                "more than {MAX_PARTS} part files of one subtask between two checkpoints: the rows are of too many partitions. \
+                 Make the columns of PARTITIONED BY coarser, raise the parallelism, or take checkpoints \
+                 more often (spec.checkpoint.interval)"
             );
             return Err(DataflowError::new("", ErrorKind::User, message));
         }
@@ -346,10 +348,8 @@ impl SinkWriter for Writer {
     }
 
     fn watermark(&mut self, watermark: Watermark) {
-        self.progress.idle = watermark == Watermark::Idle;
-        if let Watermark::Active(time) = watermark {
-            self.progress.clock = self.progress.clock.max(time);
-        }
+        self.progress.idle = matches!(watermark, Watermark::Idle(_));
+        self.progress.clock = self.progress.clock.max(watermark.time());
     }
 
     fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 
 use super::config::Properties;
+use super::quiet::Quiet;
 use crate::secret::Secrets;
 
 /// A question to the brokers is given up after this long.
@@ -102,7 +103,10 @@ impl ClientContext for Context {
         if code(&error) == Some(Code::PartitionEOF) {
             return;
         }
-        tracing::warn!(%error, reason, "kafka client");
+        match QUIET.ask(&error.to_string()) {
+            Some(more) => tracing::warn!(%error, reason, more, "kafka client"),
+            None => tracing::debug!(%error, reason, "kafka client"),
+        }
         // That all are down follows from what was said of each.
         if let Some(code) = code(&error).filter(|code| *code != Code::AllBrokersDown) {
             *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.to_owned()));
@@ -115,12 +119,15 @@ impl ConsumerContext for Context {}
 /// One line of the client's log.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     // That a consumer leaves out what is for producers is known.
-    if facility != "CONFWARN" && (level as i32) <= RDKafkaLogLevel::Warning as i32 {
-        tracing::warn!(facility, message, "kafka client");
-    } else {
-        tracing::debug!(facility, message, "kafka client");
+    let matters = facility != "CONFWARN" && (level as i32) <= RDKafkaLogLevel::Warning as i32;
+    match matters.then(|| QUIET.ask(facility)).flatten() {
+        Some(more) => tracing::warn!(facility, message, more, "kafka client"),
+        None => tracing::debug!(facility, message, "kafka client"),
     }
 }
+
+/// Of this process: brokers that are away are told by each of its clients, and again with every try.
+static QUIET: Quiet = Quiet::new();
 
 /// The client's configuration, with Secrets in it: not to be shown.
 pub(super) fn config(properties: &Properties, secrets: &Secrets) -> Result<ClientConfig> {

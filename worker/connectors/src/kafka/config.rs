@@ -54,14 +54,16 @@ pub(crate) enum Metadata {
     Offset,
     Timestamp,
     Key,
+    Headers,
 }
 
-const METADATA: [(&str, Metadata); 5] = [
+const METADATA: [(&str, Metadata); 6] = [
     ("topic", Metadata::Topic),
     ("partition", Metadata::Partition),
     ("offset", Metadata::Offset),
     ("timestamp", Metadata::Timestamp),
     ("key", Metadata::Key),
+    ("headers", Metadata::Headers),
 ];
 
 /// How to reach the brokers: librdkafka's properties, references to Secrets unresolved.
@@ -314,13 +316,24 @@ fn metadata(options: &mut Options<'_>, field: &Field) -> Option<Metadata> {
         Metadata::Partition => field.data_type() == &DataType::Int32,
         Metadata::Offset => field.data_type() == &DataType::Int64,
         Metadata::Timestamp => matches!(field.data_type(), DataType::Timestamp(TimeUnit::Millisecond, _)),
-        Metadata::Key => matches!(field.data_type(), DataType::Utf8 | DataType::Binary),
+        Metadata::Key => is_text_or_bytes(field.data_type()),
+        Metadata::Headers => match field.data_type() {
+            DataType::Map(entries, _) => match entries.data_type() {
+                DataType::Struct(entry) => entry.get(1).is_some_and(|value| is_text_or_bytes(value.data_type())),
+                _ => false,
+            },
+            _ => false,
+        },
     };
     if !fits {
-        let types = "topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP_LTZ(3), key BYTES or STRING";
+        let types = "topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP_LTZ(3), key BYTES or STRING, headers MAP<STRING, BYTES> or MAP<STRING, STRING>";
         options.problem(format!("column '{}': metadata has the types {types}", field.name()));
     }
     Some(*metadata)
+}
+
+fn is_text_or_bytes(kind: &DataType) -> bool {
+    matches!(kind, DataType::Utf8 | DataType::Binary)
 }
 
 fn topics(options: &mut Options<'_>) -> Topics {

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use rheos_dataflow::contain::contain;
 use rheos_dataflow::error::{DataflowError, ErrorKind, Result};
 use rheos_dataflow::source::Waker;
 
@@ -40,9 +41,14 @@ pub(super) struct Batch {
     pub(super) timestamps: Vec<Option<i64>>,
     /// By value, when keys are wanted.
     pub(super) keys: Vec<Option<Vec<u8>>>,
+    /// By value, when headers are wanted; of one whose name is no text, what is wrong.
+    pub(super) headers: Vec<Result<Headers, String>>,
     /// The offset behind all of them, those without a value too.
     pub(super) next: i64,
 }
+
+/// Names and values, in order.
+pub(super) type Headers = Vec<(String, Option<Vec<u8>>)>;
 
 /// What a partition has to give.
 pub(super) enum Taken {
@@ -87,6 +93,7 @@ pub(super) struct Fetcher {
     consumer: BaseConsumer<Context>,
     config: Arc<SourceConfig>,
     keys: bool,
+    headers: bool,
     state: Mutex<State>,
     /// A reader has taken something.
     room: Condvar,
@@ -114,12 +121,13 @@ impl std::ops::Deref for Handle {
 impl Fetcher {
     /// Begins to fetch for a topic; no partition yet.
     pub(super) fn start(topic: &str, consumer: BaseConsumer<Context>, config: &Arc<SourceConfig>) -> Handle {
-        let keys = config.columns.contains(&Column::Metadata(Metadata::Key));
+        let wants = |metadata| config.columns.contains(&Column::Metadata(metadata));
         let fetcher = Arc::new(Self {
             topic: topic.to_owned(),
             consumer,
             config: Arc::clone(config),
-            keys,
+            keys: wants(Metadata::Key),
+            headers: wants(Metadata::Headers),
             state: Mutex::default(),
             room: Condvar::new(),
             over: AtomicBool::new(false),
@@ -253,6 +261,7 @@ impl Fetcher {
             offsets: Vec::new(),
             timestamps: Vec::new(),
             keys: Vec::new(),
+            headers: Vec::new(),
             next: 0,
         });
         batch.next = message.offset() + 1;
@@ -262,6 +271,10 @@ impl Fetcher {
             batch.timestamps.push(message.timestamp().to_millis());
             if self.keys {
                 batch.keys.push(message.key().map(<[u8]>::to_vec));
+            }
+            if self.headers {
+                // The client's library gives up at names that are not UTF-8.
+                batch.headers.push(contain(|| headers(message)));
             }
         }
     }
@@ -352,6 +365,12 @@ impl Fetcher {
     }
 }
 
+fn headers(message: &BorrowedMessage<'_>) -> Headers {
+    let all =
+        message.headers().map(|headers| headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect());
+    all.unwrap_or_default()
+}
+
 impl Ready {
     /// Takes a batch, up to the table's end.
     fn accept(&mut self, mut batch: Batch) {
@@ -366,6 +385,7 @@ impl Ready {
             batch.offsets.truncate(count);
             batch.timestamps.truncate(count);
             batch.keys.truncate(count);
+            batch.headers.truncate(count);
             batch.next = stop;
             self.ended = true;
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray, UInt32Array,
+    ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, MapBuilder, MapFieldNames, RecordBatch, RecordBatchOptions, StringArray,
+    StringBuilder, TimestampMillisecondArray, UInt32Array,
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::DataType;
@@ -128,6 +129,7 @@ fn columns(
                 let keys = BinaryArray::from_iter(batch.keys[range.clone()].iter().map(Option::as_deref));
                 Ok(cast(&of_kept(Arc::new(keys))?, kind)?)
             }
+            Metadata::Headers => Ok(cast(&of_kept(headers(topic, partition, batch, range.clone())?)?, kind)?),
         }
     };
     let arrays = config.columns.iter().zip(config.output.fields()).map(|(column, field)| match column {
@@ -137,4 +139,22 @@ fn columns(
     let arrays = arrays.collect::<Result<Vec<ArrayRef>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(Arc::clone(&config.output), arrays, &options)?)
+}
+
+/// The messages' headers as maps.
+fn headers(topic: &str, partition: i32, batch: &Batch, range: std::ops::Range<usize>) -> Result<ArrayRef> {
+    let names = MapFieldNames { entry: "entries".to_owned(), key: "key".to_owned(), value: "value".to_owned() };
+    let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), BinaryBuilder::new());
+    for index in range {
+        let headers = batch.headers[index].as_ref().map_err(|reason| {
+            let message = format!("{topic}:{partition}, offset {}: the name of a header is not UTF-8: {reason}", batch.offsets[index]);
+            DataflowError::new("kafka", ErrorKind::Data, message)
+        })?;
+        for (name, value) in headers {
+            maps.keys().append_value(name);
+            maps.values().append_option(value.as_deref());
+        }
+        maps.append(true)?;
+    }
+    Ok(Arc::new(maps.finish()))
 }

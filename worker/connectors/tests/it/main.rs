@@ -8,6 +8,8 @@
     reason = "tests: they fail by panicking, and run real files, clocks and processes"
 )]
 
+mod pages;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

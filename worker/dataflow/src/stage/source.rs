@@ -42,6 +42,8 @@ pub(super) struct SourceTask {
     waiting: VecDeque<SplitState>,
     /// Read to their ends.
     done: Vec<SplitState>,
+    /// The largest watermark of those.
+    seen: Millis,
     /// Ordinals of all splits that this subtask has.
     known: BTreeSet<u32>,
     /// Malformed records that were left out of splits that are done.
@@ -90,6 +92,7 @@ impl SourceTask {
             turn: 0,
             waiting: VecDeque::new(),
             done: Vec::new(),
+            seen: WATERMARK_MIN,
             known: BTreeSet::new(),
             skipped: 0,
             assigned: false,
@@ -113,10 +116,15 @@ impl SourceTask {
     fn own(&mut self, state: SplitState) {
         self.known.insert(state.assignment.ordinal);
         if state.finished {
-            self.done.push(state);
+            self.end(state);
         } else {
             self.waiting.push_back(state);
         }
+    }
+
+    fn end(&mut self, state: SplitState) {
+        self.seen = self.seen.max(time(&state));
+        self.done.push(state);
     }
 
     /// Opens as many splits as may be read side by side.
@@ -207,24 +215,16 @@ impl SourceTask {
     /// Closes the epoch: idleness by the tick's wall time, then the subtask's watermark, then new splits.
     pub(super) fn close(&mut self, tick: &Tick) -> Result<Watermark> {
         let idle_timeout = self.spec.watermark.as_ref().and_then(|spec| spec.idle_timeout);
-        // Where more splits may come, nobody says at the end that all windows may fire: what a split has seen must count
-        // for one epoch, also when it ended in the epoch of its first row.
-        let endless = self.source.discovery_interval().is_some();
-        let mut over = Vec::new();
-        self.splits.retain_mut(|split| {
-            let gave = std::mem::take(&mut split.read_in_epoch);
-            if gave || split.active_at.is_none() {
+        for split in self.splits.extract_if(.., |split| split.state.finished).collect::<Vec<_>>() {
+            self.end(split.state);
+        }
+        for split in &mut self.splits {
+            if std::mem::take(&mut split.read_in_epoch) || split.active_at.is_none() {
                 split.active_at = Some(tick.wall_time);
             }
             let silent = tick.wall_time - split.active_at.unwrap_or(tick.wall_time);
             split.idle = idle_timeout.is_some_and(|timeout| silent >= timeout);
-            let stays = !split.state.finished || (endless && gave);
-            if !stays {
-                over.push(SplitState { watermark: None, ..split.state.clone() });
-            }
-            stays
-        });
-        self.done.extend(over);
+        }
         let watermark = self.watermark();
         self.adopt(tick)?;
         Ok(watermark)
@@ -237,9 +237,13 @@ impl SourceTask {
         if !self.assigned {
             return Watermark::Active(WATERMARK_MIN);
         }
-        let said = |watermark: Option<Millis>| Watermark::Active(watermark.unwrap_or(WATERMARK_MIN));
-        let read = self.splits.iter().map(|split| if split.idle { Watermark::Idle } else { said(split.state.watermark) });
-        watermarks::minimum(read.chain(self.waiting.iter().map(|state| said(state.watermark))))
+        let done = Watermark::Idle(self.seen);
+        let read = self.splits.iter().map(|split| match time(&split.state) {
+            time if split.idle => Watermark::Idle(time),
+            time => Watermark::Active(time),
+        });
+        let waiting = self.waiting.iter().map(|state| Watermark::Active(time(state)));
+        watermarks::minimum(std::iter::once(done).chain(read).chain(waiting))
     }
 
     fn all_finished(&self) -> bool {
@@ -267,4 +271,9 @@ impl SourceTask {
     fn error(&self, kind: ErrorKind, message: impl std::fmt::Display) -> DataflowError {
         DataflowError::new(&self.title, kind, message)
     }
+}
+
+/// What a split has seen.
+fn time(split: &SplitState) -> Millis {
+    split.watermark.unwrap_or(WATERMARK_MIN)
 }

@@ -29,19 +29,21 @@ impl InputWatermarks {
     }
 }
 
-/// The minimum over senders; idle ones do not hold it back, and all idle is idle.
+/// The minimum over senders; idle ones do not hold it back, and all idle is idle, at the greatest of their times: nobody
+/// is left who could be waited for. (Flink's `StatusWatermarkValve` says that greatest once.)
 pub(super) fn minimum(watermarks: impl Iterator<Item = Watermark>) -> Watermark {
-    watermarks.fold(Watermark::Idle, |least, next| match (least, next) {
-        (Watermark::Idle, other) | (other, Watermark::Idle) => other,
+    watermarks.fold(Watermark::Idle(WATERMARK_MIN), |least, next| match (least, next) {
+        (Watermark::Idle(a), Watermark::Idle(b)) => Watermark::Idle(a.max(b)),
+        (Watermark::Idle(_), active) | (active, Watermark::Idle(_)) => active,
         (Watermark::Active(a), Watermark::Active(b)) => Watermark::Active(a.min(b)),
     })
 }
 
-/// A node's clock: never falls, stays while all inputs are idle.
-pub(super) fn advance(current: Millis, input: Watermark) -> Millis {
+/// What a node says after its inputs said `input`: as idle as they are, and its time never falls.
+pub(super) fn advance(current: Millis, input: Watermark) -> Watermark {
     match input {
-        Watermark::Active(time) => current.max(time),
-        Watermark::Idle => current,
+        Watermark::Active(time) => Watermark::Active(current.max(time)),
+        Watermark::Idle(time) => Watermark::Idle(current.max(time)),
     }
 }
 
@@ -54,16 +56,18 @@ mod tests {
         let mut input = InputWatermarks::new(2);
         input.said(0, Watermark::Active(10));
         assert_eq!(input.close(false), Watermark::Active(WATERMARK_MIN), "sender 1 has not spoken");
-        input.said(1, Watermark::Idle);
+        input.said(1, Watermark::Idle(20));
         assert_eq!(input.close(false), Watermark::Active(10));
         input.said(1, Watermark::Active(3));
         assert_eq!(input.close(false), Watermark::Active(3));
-        assert_eq!(advance(10, Watermark::Active(3)), 10, "an operator's watermark never falls");
+        assert_eq!(advance(10, Watermark::Active(3)), Watermark::Active(10), "an operator's watermark never falls");
     }
 
     #[test]
-    fn all_idle_is_idle() {
-        assert_eq!(minimum([Watermark::Idle, Watermark::Idle].into_iter()), Watermark::Idle);
-        assert_eq!(advance(7, Watermark::Idle), 7);
+    fn where_all_are_idle_the_greatest_time_counts() {
+        assert_eq!(minimum([Watermark::Idle(3), Watermark::Idle(5)].into_iter()), Watermark::Idle(5));
+        assert_eq!(advance(7, Watermark::Idle(5)), Watermark::Idle(7));
+        assert_eq!(advance(4, Watermark::Idle(5)), Watermark::Idle(5));
+        assert_eq!(minimum([].into_iter()), Watermark::Idle(WATERMARK_MIN), "without inputs nothing is known");
     }
 }

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 use datafusion_expr::expr::{Case, InList, Like};
 use datafusion_expr::sqlparser::{
-    ast::{self, AccessExpr, CastKind, CeilFloorKind, Expr as Ast, Ident, Spanned, Value, ValueWithSpan},
+    ast::{self, AccessExpr, CastKind, CeilFloorKind, Expr as Ast, Ident, Spanned, Subscript, Value, ValueWithSpan},
     tokenizer::Span,
 };
 use datafusion_expr::{Expr, Operator};
@@ -16,7 +16,7 @@ use crate::bind::scope::{self, Scope};
 use crate::bind::{call, literal, operator};
 use crate::coerce::{self, Typed};
 use crate::error::{Fault, Result, collect, fail, fail_hint};
-use crate::functions::{choice, number, text, time};
+use crate::functions::{choice, map, number, text, time};
 use crate::types;
 
 /// Binds expressions over one scope.
@@ -115,14 +115,29 @@ impl<'a> Binder<'a> {
     }
 
     fn access(&mut self, root: &Ast, chain: &[AccessExpr]) -> Result<Typed> {
-        let mut fields = Vec::new();
+        let (mut value, mut fields) = (self.bind(root)?, Vec::new());
         for access in chain {
             match access {
                 AccessExpr::Dot(Ast::Identifier(name)) => fields.push(name.clone()),
+                AccessExpr::Subscript(Subscript::Index { index }) => {
+                    value = scope::access(value, &std::mem::take(&mut fields))?;
+                    value = self.element(value, index, root.span())?;
+                }
                 _ => return fail(root.span(), "access to elements of arrays is not supported"),
             }
         }
-        scope::access(self.bind(root)?, &fields)
+        scope::access(value, &fields)
+    }
+
+    /// `map['key']`.
+    fn element(&mut self, map: Typed, index: &Ast, span: Span) -> Result<Typed> {
+        let Some(ty) = types::map_value(&map.ty).cloned() else {
+            return fail(span, "access to elements of arrays is not supported");
+        };
+        match self.bind(index)?.value() {
+            Some(ScalarValue::Utf8(Some(key))) => Ok(map::element(map.expr, key, ty)),
+            _ => fail_hint(span, "the key of a map is not a constant text", "write map['key']"),
+        }
     }
 
     /// The left spine of a chain of operators is walked in a loop.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
-    TimestampMillisecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int32Builder, Int64Array, MapBuilder, MapFieldNames,
+    RecordBatch, StringArray, StringBuilder, StructArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -13,7 +13,7 @@ use crate::support::{planned, run_calcs};
 
 const TABLE: &str = "CREATE TABLE t (
     s STRING, u STRING, i INT, l BIGINT, d DOUBLE, dec DECIMAL(10, 2), b BOOLEAN,
-    ts TIMESTAMP(3), dt DATE, r ROW<a INT, n ROW<x STRING, y BIGINT>>, tss STRING
+    ts TIMESTAMP(3), dt DATE, r ROW<a INT, n ROW<x STRING, y BIGINT>>, tss STRING, m MAP<STRING, INT>
 ) WITH ('connector' = 'datagen');";
 
 /// 2024-02-29 13:45:59.123.
@@ -30,6 +30,16 @@ fn rows() -> RecordBatch {
     // The last row is NULL as a whole, with values below that nobody may see.
     let nulls = Some(vec![true, true, false].into());
     let r: ArrayRef = Arc::new(StructArray::new(row, vec![Arc::new(Int32Array::from(vec![10, 20, 30])), nested], nulls));
+    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), Int32Builder::new());
+    // A key that comes twice, an empty map, and a map that is NULL with an entry below.
+    for (entries, present) in [(vec![("a", Some(1)), ("n", None), ("a", Some(2))], true), (vec![], true), (vec![("a", Some(3))], false)] {
+        for (key, value) in entries {
+            maps.keys().append_value(key);
+            maps.values().append_option(value);
+        }
+        maps.append(present).unwrap();
+    }
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("s", Arc::new(StringArray::from(vec![Some("Hello Wörld"), Some(""), None]))),
         ("u", Arc::new(StringArray::from(vec![Some("https://a.b/c/d/e?f"), Some("x"), None]))),
@@ -42,6 +52,7 @@ fn rows() -> RecordBatch {
         ("dt", Arc::new(Date32Array::from(vec![Some(19_782), Some(-1), None]))),
         ("r", r),
         ("tss", Arc::new(StringArray::from(vec![Some("2024-02-29 13:45:59"), Some("nonsense"), None]))),
+        ("m", Arc::new(maps.finish())),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
 }
@@ -255,4 +266,9 @@ fn computed_columns_run_before_the_query() {
     let columns = run_calcs(&planned(sql).graph, &rows()).unwrap();
     let text: &StringArray = columns[0].as_any().downcast_ref().unwrap();
     assert_eq!(text.iter().collect::<Vec<_>>(), vec![Some("40.000")]);
+}
+
+#[test]
+fn values_of_maps_are_found_by_their_keys() {
+    check(&[("INT", "m['a']", "2 | NULL | NULL"), ("INT", "m['n']", "NULL | NULL | NULL"), ("INT", "m['a'] + i", "9 | NULL | NULL")]);
 }

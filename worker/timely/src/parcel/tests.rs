@@ -66,7 +66,7 @@ fn batches_and_watermarks_cross_the_wire_unchanged_and_counted() {
         Payload::Rows(whole.slice(0, 400)),
         Payload::Watermark(Watermark::Active(-12)),
         Payload::Rows(whole.slice(401, 1)),
-        Payload::Watermark(Watermark::Idle),
+        Payload::Watermark(Watermark::Idle(-13)),
         Payload::Rows(batch(7..9)),
     ];
     for (seq, payload) in payloads.iter().enumerate() {

@@ -86,7 +86,7 @@ fn a_partition_is_marked_when_all_subtasks_have_passed_it_and_its_files_are_in_p
         let record = checkpoint(&mut of_second, 2, [Watermark::Active(MIDNIGHT + 1), Watermark::Active(i64::MIN)]);
         commit(&second, 2, &record).unwrap();
         assert!(!is_there(&location, MARKER));
-        let record = checkpoint(&mut of_second, 3, [Watermark::Active(MIDNIGHT + 1), Watermark::Idle]);
+        let record = checkpoint(&mut of_second, 3, [Watermark::Active(MIDNIGHT + 1), Watermark::Idle(i64::MIN)]);
         commit(&second, 3, &record).unwrap();
         assert!(is_there(&location, MARKER));
         assert_eq!(staged(&location), 0);
@@ -124,7 +124,7 @@ fn process_time_marks_with_the_commit_and_again_when_more_comes() {
             let mut writers = writers(&sink, 1, delivery);
             for epoch in 1..3 {
                 writers[1].write(&rows(0..10, |_| format!("{delivery:?}"))).unwrap();
-                let record = checkpoint(&mut writers, epoch, [Watermark::Idle; 2]);
+                let record = checkpoint(&mut writers, epoch, [Watermark::Idle(i64::MIN); 2]);
                 commit(&sink, epoch, &record).unwrap();
                 let marker = format!("day={delivery:?}/_done");
                 assert!(is_there(&location, &marker));
