@@ -87,6 +87,7 @@ fn explain_shows_the_graph_of_the_examples() {
         ("bids-per-auction.yaml", ["busiest", "events", "TUMBLE"]),
         ("files.yaml", ["source orders (filesystem)", "sink dear (filesystem)", "watermark placed - 1min"]),
         ("postgres.yaml", ["source prices (jdbc)", "sink takings (jdbc)", "sink dear (jdbc)"]),
+        ("lookup.yaml", ["source orders (datagen)", "LEFT JOIN rates (jdbc)", "sink priced (print)"]),
         ("kafka.yaml", ["source orders (kafka)", "sink dear (kafka)", "TUMBLE"]),
     ];
     for (example, words) in expected {

@@ -108,6 +108,74 @@ fn an_absence_of_the_server_is_outlived_without_a_restart() {
 }
 
 #[test]
+fn a_lookup_that_may_not_be_tried_again_starts_the_job_again() {
+    const COUNT: i64 = 20_000;
+    let mut away = Postgres::start().expect("a server for this test alone");
+    create(&away, "tries", COUNT);
+    let settings = Settings { checkpoint_ms: 200, ..Settings::default() };
+    let job = Job::new(&manifest("tries", &joins(&away, "tries", COUNT, 2_500, ", 'lookup.max-retries' = '0'"), &settings));
+    block_on(async {
+        let mut run = job.start();
+        let client = run.client().await;
+        run.until("some of the rows", async || (away.number("SELECT COUNT(*) FROM tries_left") >= COUNT / 4).then_some(())).await;
+        away.kill();
+        let cause = run.until_job(&client, "a restart", |job| job.restarts.count > 0).await.restarts.last_cause.unwrap_or_default();
+        assert!(cause.contains("table rates (jdbc)"), "{cause}");
+        away.up().expect("the server again");
+        finish(&mut run, 1).await;
+        assert_eq!(differences(&away, "tries"), Vec::<String>::new(), "{}", run.log());
+    });
+}
+
+/// `value` as Rheos and as the server have it, of each type that a key may have; and what no row of a table may match.
+#[test]
+fn keys_of_every_type_find_the_rows_that_the_server_finds() {
+    let types = [
+        ("BOOLEAN", "boolean", "id > 2", "true"),
+        ("SMALLINT", "smallint", "CAST(id AS SMALLINT)", "3"),
+        ("INT", "integer", "CAST(id AS INT)", "3"),
+        ("BIGINT", "bigint", "id", "3"),
+        ("DECIMAL(10, 2)", "numeric(10, 2)", "CAST(id AS DECIMAL(10, 2)) / 4", "0.75"),
+        ("DATE", "date", "CAST(CONCAT('2020-02-2', CAST(id AS STRING)) AS DATE)", "'2020-02-23'"),
+        (
+            "TIMESTAMP(3)",
+            "timestamp",
+            "CAST(CONCAT('2020-02-20 00:00:00.00', CAST(id AS STRING)) AS TIMESTAMP(3))",
+            "'2020-02-20 00:00:00.003'",
+        ),
+        ("STRING", "text", "CAST(id AS STRING)", "'3'"),
+        ("STRING", "char(5)", "CAST(id AS STRING)", "'3'"),
+        (
+            "STRING",
+            "uuid",
+            "CONCAT('0000000', CAST(id AS STRING), '-0000-0000-0000-000000000000')",
+            "'00000003-0000-0000-0000-000000000000'",
+        ),
+    ];
+    let server = server();
+    for (number, (ours, theirs, value, stored)) in types.into_iter().enumerate() {
+        let (asked, found) = (format!("key_{number}"), format!("found_{number}"));
+        server.query(&format!(
+            "CREATE TABLE {asked} (k {theirs}, name text); INSERT INTO {asked} VALUES ({stored}, 'it'); CREATE TABLE {found} (id bigint, name text)"
+        ));
+        let sql = format!(
+            "CREATE TABLE ids (id BIGINT) WITH ('connector' = 'datagen', 'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '4');
+             CREATE VIEW orders AS SELECT id, {value} AS k, PROCTIME() AS proc FROM ids;
+             CREATE TABLE names (k {ours}, name STRING) WITH ({});
+             CREATE TABLE found (id BIGINT, name STRING) WITH ({});
+             INSERT INTO found SELECT o.id, r.name FROM orders AS o LEFT JOIN names FOR SYSTEM_TIME AS OF o.proc AS r ON o.k = r.k;",
+            server.options(&asked),
+            server.options(&found)
+        );
+        let job = Job::new(&manifest("keys", &sql, &Settings { parallelism: 1, ..Settings::default() }));
+        block_on(async { finish(&mut job.start(), 0).await });
+        let expected: Vec<String> =
+            (0..5).map(|id| if id == 3 || (ours == "BOOLEAN" && id > 2) { format!("{id}|it") } else { format!("{id}|") }).collect();
+        assert_eq!(server.query(&format!("SELECT id, name FROM {found} ORDER BY id")), expected, "{ours} and {theirs}");
+    }
+}
+
+#[test]
 fn a_change_of_the_table_is_seen_when_rows_have_aged() {
     let server = server();
     server.query(
