@@ -135,7 +135,7 @@ fn keys_of_every_type_find_the_rows_that_the_server_finds() {
         ("SMALLINT", "smallint", "CAST(id AS SMALLINT)", "3"),
         ("INT", "integer", "CAST(id AS INT)", "3"),
         ("BIGINT", "bigint", "id", "3"),
-        ("DECIMAL(10, 2)", "numeric(10, 2)", "CAST(id AS DECIMAL(10, 2)) / 4", "0.75"),
+        ("DECIMAL(10, 2)", "numeric(10, 2)", "CAST(id * 0.25 AS DECIMAL(10, 2))", "0.75"),
         ("DATE", "date", "CAST(CONCAT('2020-02-2', CAST(id AS STRING)) AS DATE)", "'2020-02-23'"),
         (
             "TIMESTAMP(3)",

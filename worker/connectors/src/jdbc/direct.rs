@@ -109,12 +109,14 @@ impl DirectOutput {
         self.flush();
         let (told, all) = oneshot::channel();
         let _ = self.work.send(Work::Told(told));
-        let failed = self.failed.clone();
+        let mut failed = self.failed.clone();
         Box::pin(async move {
             if all.await.is_ok() {
                 return Ok(Vec::new());
             }
-            let (kind, message) = failed.borrow().clone().unwrap_or((ErrorKind::Bug, "the writer's task ended".to_owned()));
+            // A task that fails lets go of its orders first, and says why then.
+            let said = failed.wait_for(Option::is_some).await.ok().and_then(|said| said.clone());
+            let (kind, message) = said.unwrap_or((ErrorKind::Bug, "the writer's task ended".to_owned()));
             Err(DataflowError::new("jdbc", kind, message))
         })
     }
