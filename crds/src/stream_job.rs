@@ -72,7 +72,7 @@ pub struct StreamJobSpec {
     /// Key groups: the most workers the job can ever have, 1 to 32,768. Immutable. Default 128.
     #[serde(default = "defaults::max_parallelism")]
     pub max_parallelism: i64,
-    /// What is promised.
+    /// What is promised. `AtMostOnce` needs tables to read whose connector can go on from the newest row (`kafka`).
     #[serde(default)]
     pub delivery: Delivery,
     /// How often state is saved, and where.
@@ -133,7 +133,8 @@ pub enum Delivery {
     ExactlyOnce,
     /// Nothing lost; rows since the last checkpoint may repeat after a failure.
     AtLeastOnce,
-    /// Nothing twice; rows may be lost at a failure.
+    /// Nothing twice; rows that came since the last checkpoint may be lost at a failure, and those that come until the job
+    /// runs again are.
     AtMostOnce,
 }
 

@@ -42,7 +42,8 @@
 //! in `key.format`, a row that is gone is a message without a value. Changes of a key keep their order when the query is
 //! grouped by that key.
 //!
-//! `AtMostOnce`: after a restart each partition goes on behind the newest message that is there then.
+//! `AtMostOnce`: after a restart each partition goes on behind the newest message that is there then. What comes from state
+//! is written as with `ExactlyOnce` (`rheos_dataflow::sink::Delivery::of_sink` says why).
 
 mod client;
 mod commit;

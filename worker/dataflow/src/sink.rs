@@ -1,6 +1,7 @@
 //! [pure] The seam to external systems that are written: staging, committables, commits.
 
 pub mod commits;
+mod delivery;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -30,7 +31,7 @@ pub struct Committable {
     pub payload: serde_json::Value,
 }
 
-/// What a job was promised; see `spec.delivery`.
+/// What a job was promised; see `spec.delivery`, and [`Delivery::of_sink`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Delivery {
     /// Nothing lost, nothing twice.
@@ -51,7 +52,8 @@ pub struct SinkContext {
     pub generation: u64,
     /// This writer's place.
     pub subtask: Subtask,
-    /// What the job promises.
+    /// What the job promises; for a writer, how this sink keeps it ([`Delivery::of_sink`]): `ExactlyOnce` asks it to stage its
+    /// output until its commit, whatever the job's promise.
     pub delivery: Delivery,
 }
 

@@ -226,7 +226,8 @@ impl StageTask {
                 }
                 OperatorSpec::Sink(_) => {
                     let connector = connectors.sinks.get(&node.id).ok_or_else(|| missing(node))?;
-                    Logic::Sink(connector.writer(context)?)
+                    let delivery = context.delivery.of_sink(graph, *index);
+                    Logic::Sink(connector.writer(&SinkContext { delivery, ..context.clone() })?)
                 }
                 OperatorSpec::LookupJoin(spec) => {
                     let lookup = connectors.lookups.get(&node.id).ok_or_else(|| missing(node))?;

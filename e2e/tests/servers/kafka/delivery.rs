@@ -1,5 +1,6 @@
 //! The three promises, each shown: one job, fifty kills of its engines at random moments; here from Kafka to Kafka.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rheos_control_api::view::JobView;
@@ -9,7 +10,7 @@ use rheos_e2e::random::Random;
 use rheos_e2e::shapes::{Settings, manifest};
 use rheos_e2e::worker::{Job, signal};
 
-use super::{Feed, PARTITIONS, broker, filter_into, filtered, finish, rows, until};
+use super::{Feed, PARTITIONS, broker, filter_into, filtered, finish, orders, rows, until};
 use crate::block_on;
 
 /// Kills of a run.
@@ -87,4 +88,42 @@ fn at_most_once_repeats_nothing_and_is_seen_to_lose_in_fifty_kills() {
     let last = filtered(ORDERS - ORDERS / 10..ORDERS);
     let kept = found.into_iter().filter(|(row, _)| last.contains_key(row)).collect();
     assert_eq!(compare(&last, &kept), Difference::default(), "what came when all was well was lost");
+}
+
+/// Orders of a window of the tests, and those of one name among them.
+const WINDOW: i64 = 100;
+const OF_NAME: i64 = WINDOW / 4;
+
+#[test]
+fn at_most_once_fires_no_window_twice_in_fifty_kills() {
+    let broker = broker();
+    let found = block_on(async {
+        broker.create_topic("most-windows-out", 2, &[]).await;
+        let sql = format!(
+            "{}CREATE TABLE out (second BIGINT, name STRING, n BIGINT) WITH ('connector' = 'kafka', 'topic' = 'most-windows-out',
+               'properties.bootstrap.servers' = '{}', 'format' = 'json', {LINGER});
+             INSERT INTO out SELECT EXTRACT(EPOCH FROM window_start), name, COUNT(*)
+             FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(time), INTERVAL '1' SECOND)) GROUP BY window_start, window_end, name;",
+            orders(&broker, "most-windows-in", &until(ORDERS)),
+            broker.address()
+        );
+        killed(&broker, "most-windows", "AtMostOnce", 300, &sql).await;
+        rows(&broker, "most-windows-out")
+    });
+    let mut windows: BTreeMap<(i64, String), i64> = BTreeMap::new();
+    for (row, times) in found {
+        let row: serde_json::Value = serde_json::from_str(&row).expect("a row");
+        let number = |column: &str| row[column].as_i64().expect("a number");
+        let (n, name) = (number("n"), row["name"].as_str().expect("a text").to_owned());
+        let before = windows.insert((number("second"), name), n);
+        assert!(before.is_none() && times == 1, "fired again, {times} times: {row}, before with {before:?}");
+        assert!(n <= OF_NAME, "an order counts twice: {row}");
+    }
+    let (all, counted) = (ORDERS / WINDOW * 4, windows.values().sum::<i64>());
+    println!("{} windows of {all}, {counted} orders of {ORDERS}", windows.len());
+    assert!(counted < ORDERS, "nothing lost: the kills showed nothing");
+    // The last tenth came when all was well.
+    let first = (ORDERS - ORDERS / 10) / WINDOW;
+    let last: Vec<i64> = windows.into_iter().filter(|((second, _), _)| *second >= first).map(|(_, n)| n).collect();
+    assert_eq!(last, vec![OF_NAME; (ORDERS / 10 / WINDOW * 4) as usize]);
 }

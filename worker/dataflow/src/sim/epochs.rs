@@ -10,7 +10,6 @@ use arrow::array::RecordBatch;
 
 use super::executor::Delays;
 use super::fabric::{Fabric, Happened, Move};
-use super::generation::GROUPS;
 use super::jobs::{Shape, SimJob};
 use super::lookup::SimLookup;
 use super::oracle::Multiset;
@@ -19,7 +18,7 @@ use super::source::{Content, SimSource};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
 use crate::plan::ExecutionPlan;
-use crate::sink::{CommitPermit, Committable, Prepared, Sink, SinkContext, SinkWriter};
+use crate::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use crate::source::{Read, Source, SplitAssignment, SplitId, SplitReader, Start, Waker};
 use crate::stage::Connectors;
 use crate::time::{Epoch, Tick};
@@ -70,7 +69,7 @@ impl Epochs {
         let outputs = Arc::new(Mutex::new(Outputs::new()));
         let connectors = self.connectors(&job, &gate, &outputs, &mut random);
         let plan = Arc::new(ExecutionPlan::cut(job.graph.clone()));
-        let mut fabric = Fabric::new(&plan, freedom.workers, GROUPS, 1, &connectors, 1, None)?;
+        let mut fabric = Fabric::new(&plan, freedom.workers, 1, Delivery::ExactlyOnce, &connectors, 1, None)?;
         let last = self.rows.len() as Epoch + 3;
         for epoch in 1..=last {
             let mut tick = Tick::plain(epoch, epoch as i64 * 10);
@@ -117,7 +116,7 @@ impl Epochs {
     fn connectors(&self, job: &SimJob, gate: &Gate, outputs: &Arc<Mutex<Outputs>>, random: &mut Random) -> Connectors {
         let mut connectors = Connectors::default();
         for (id, content) in &job.sources {
-            let rows = SimSource { content: *content, chance: Delays::new(random.fork(), 0), batch_rows: None };
+            let rows = SimSource::new(*content, Delays::new(random.fork(), 0));
             let source = GatedSource { id: id.clone(), rows, gate: gate.clone() };
             connectors.sources.insert(id.clone(), Arc::new(source));
         }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::generation::GROUPS;
 use crate::envelope::Envelope;
 use crate::error::Result;
 use crate::graph::{Exchange, OperatorId};
@@ -78,8 +79,8 @@ impl Fabric {
     pub(super) fn new(
         plan: &Arc<ExecutionPlan>,
         workers: u32,
-        groups: u32,
         generation: u64,
+        delivery: Delivery,
         connectors: &Connectors,
         first_epoch: Epoch,
         imports: Option<Vec<StageImport>>,
@@ -88,8 +89,8 @@ impl Fabric {
         let mut nodes = Vec::new();
         for (stage, cut) in plan.stages.iter().enumerate() {
             for worker in 0..workers {
-                let subtask = Subtask { index: worker, workers, groups };
-                let context = SinkContext { job_uid: JOB_UID.into(), generation, subtask, delivery: Delivery::ExactlyOnce };
+                let subtask = Subtask { index: worker, workers, groups: GROUPS };
+                let context = SinkContext { job_uid: JOB_UID.into(), generation, subtask, delivery };
                 let mut task = StageTask::new(plan, stage, &context, connectors, first_epoch, Arc::new(|| {}))?;
                 if let Some(import) = imports.next() {
                     task.restore(import)?;

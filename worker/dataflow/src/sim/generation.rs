@@ -9,8 +9,8 @@ use rheos_checkpoint::workflow::{Begun, Protocol, ProtocolError, Publisher};
 use super::executor::Io;
 use super::fabric::{Fabric, Happened, JOB_UID, Move};
 use super::random::{Random, mix};
-use super::scenario::{PlantedBug, Point};
-use crate::coordinator::{Action, Coordinator, Event, JobFacts, Pacing, Publication, PublishFailure, Restored, SnapshotReport};
+use super::scenario::{PlantedBug, Point, Scenario};
+use crate::coordinator::{Action, Coordinator, Event, JobFacts, Publication, PublishFailure, Restored, SnapshotReport};
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
 use crate::key_group::Subtask;
@@ -136,9 +136,9 @@ impl Generation {
         plan: &Arc<ExecutionPlan>,
         protocol: Protocol,
         connectors: Connectors,
-        pacing: Pacing,
-        bug: Option<PlantedBug>,
+        scenario: &Scenario,
     ) -> Result<Self> {
+        let bug = scenario.bug;
         let Started { begun, publisher, mut imports, workers } = started;
         let point = &begun.point;
         if bug == Some(PlantedBug::SkipOffsets) {
@@ -147,7 +147,7 @@ impl Generation {
         let first_epoch = point.record.epoch + 1;
         let imports = point.manifest.is_some().then_some(imports);
         let number = begun.generation;
-        let mut fabric = Fabric::new(plan, workers, GROUPS, number, &connectors, first_epoch, imports)?;
+        let mut fabric = Fabric::new(plan, workers, number, scenario.delivery, &connectors, first_epoch, imports)?;
         fabric.late_snapshots = bug == Some(PlantedBug::LateSnapshots);
         let facts = JobFacts::of(plan, JOB_UID, number, workers, GROUPS);
         let restored = Restored::read(&point.record, point.manifest.as_ref())?;
@@ -167,7 +167,7 @@ impl Generation {
             number,
             persisters: fabric.nodes.iter().map(persister).collect(),
             fabric,
-            coordinator: Coordinator::new(pacing, facts, restored),
+            coordinator: Coordinator::new(scenario.pacing.clone(), facts, restored),
             protocol,
             connectors,
             publisher: Some(Box::new(publisher)),
@@ -185,6 +185,11 @@ impl Generation {
             checkpoints: 0,
             abandoned: 0,
         })
+    }
+
+    /// Its sources give nothing any more.
+    pub(super) fn dry_up(&mut self) {
+        self.fabric.dry = true;
     }
 
     /// Something that the supervisor says to the coordinator.

@@ -10,6 +10,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
 
 use super::lookup;
+use super::oracle::{Identity, SEPARATOR};
 use super::source::{Content, DISORDER, schema};
 use crate::aggregate::partial_fields;
 use crate::changelog::KIND_COLUMN;
@@ -18,6 +19,9 @@ use crate::graph::{
     AggregateCall, AggregateFunction, CalcSpec, DataflowGraph, Edge, Exchange, GroupAggregateSpec, LookupJoinSpec, LookupSpec, Node,
     NodeIndex, OperatorId, OperatorSpec, Pruning, SinkSpec, SourceSpec, WatermarkSpec, Window, WindowAggregateSpec,
 };
+
+/// The last columns of a window's row.
+const WINDOWS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
 /// A job's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,6 +128,24 @@ impl SimJob {
             }
         }
         Ok(Self { shape, graph: b.graph, sources: b.sources, sinks: b.sinks, lookups: b.lookups })
+    }
+
+    /// The sinks in the graph.
+    pub(super) fn sink_nodes(&self) -> impl Iterator<Item = NodeIndex> {
+        self.sinks.iter().filter_map(|id| self.graph.nodes.iter().position(|node| node.id == *id))
+    }
+
+    /// What tells a row of `sink` from its others: a group's keys, a window with its keys, all of any other row.
+    pub(super) fn identity(&self, sink: &OperatorId, row: &str) -> Identity {
+        let node = self.sink_nodes().find(|node| self.graph.nodes[*node].id == *sink);
+        let from = node.and_then(|node| self.graph.inputs(node).next()).map(|edge| &self.graph.nodes[edge.from].spec);
+        let values: Vec<&str> = row.split(SEPARATOR).collect();
+        let kept = match from {
+            Some(OperatorSpec::GroupAggregate(spec)) => values[..spec.keys.len()].to_vec(),
+            Some(OperatorSpec::WindowAggregate(spec)) => [&values[..spec.keys.len()], &values[values.len() - WINDOWS.len()..]].concat(),
+            _ => return Identity { text: row.into(), unique: false },
+        };
+        Identity { text: kept.join(SEPARATOR), unique: true }
     }
 }
 
@@ -249,7 +271,7 @@ impl Builder {
 
         let mut fields = key_fields;
         fields.extend(calls.iter().map(result_field));
-        for name in ["window_start", "window_end", "window_time"] {
+        for name in WINDOWS {
             fields.push(Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, None), false));
         }
         let by = Exchange::HashShuffle((0..keys.len()).collect());

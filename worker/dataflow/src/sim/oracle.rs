@@ -10,6 +10,9 @@ use super::sink::Part;
 use crate::changelog::{KIND_COLUMN, RowKind};
 use crate::error::{DataflowError, ErrorKind, Result};
 
+/// Between the values of a row.
+pub const SEPARATOR: &str = " | ";
+
 /// Rows and how often each is there.
 pub type Multiset = BTreeMap<String, i64>;
 
@@ -57,8 +60,34 @@ pub fn texts(batch: &RecordBatch) -> Result<Vec<String>> {
     let options = FormatOptions::default().with_null("null");
     let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
     let formatters = formatters.collect::<std::result::Result<Vec<_>, _>>()?;
-    let text = |row: usize| formatters.iter().map(|f| f.value(row).to_string()).collect::<Vec<_>>().join(" | ");
+    let text = |row: usize| formatters.iter().map(|f| f.value(row).to_string()).collect::<Vec<_>>().join(SEPARATOR);
     Ok((0..batch.num_rows()).map(text).collect())
+}
+
+/// The first rows that are there more often than they should be, in words; `None` when there are none. Rows count as the
+/// same that agree in what `identity` keeps of them: of a window over lost rows nobody can tell the sums.
+pub fn repeated(expected: &Multiset, found: &Multiset, identity: impl Fn(&str) -> Identity) -> Option<String> {
+    let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    let counted = |rows: &Multiset| rows.iter().map(|(row, count)| (identity(row), *count)).collect::<Vec<_>>();
+    for (row, count) in counted(expected) {
+        counts.entry(row.text).or_default().0 += count;
+    }
+    for (row, count) in counted(found) {
+        let counts = counts.entry(row.text).or_default();
+        counts.0 = if row.unique { 1 } else { counts.0 };
+        counts.1 += count;
+    }
+    let mut repeated = counts.into_iter().filter(|(_, (most, found))| found > most);
+    repeated.next().map(|(row, (most, found))| format!("{found} times instead of at most {most}: {row}"))
+}
+
+/// What makes a row the one that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The columns that tell it from others.
+    pub text: String,
+    /// Whether there is one such row at most, whatever the input.
+    pub unique: bool,
 }
 
 fn invalid(message: String) -> DataflowError {

@@ -4,6 +4,7 @@ use super::jobs::Shape;
 use super::random::Random;
 use super::source::Content;
 use crate::coordinator::Pacing;
+use crate::sink::Delivery;
 
 /// Where a generation can be hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,11 +78,13 @@ pub enum PlantedBug {
     CommitBeforeRecord,
     /// A worker says that its output is committed when it has only heard that it may be.
     ConfirmUnfinished,
+    /// Sinks show what comes from state when its epoch closes; no fault in a job that is at most once without state.
+    WriteAtOnce,
 }
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SkipOffsets,
         Self::CopyOnRepeat,
         Self::DropCarried,
@@ -90,6 +93,7 @@ impl PlantedBug {
         Self::ForgetFailedUpload,
         Self::CommitBeforeRecord,
         Self::ConfirmUnfinished,
+        Self::WriteAtOnce,
     ];
 }
 
@@ -102,6 +106,8 @@ pub struct Scenario {
     pub shape: Shape,
     /// Its input.
     pub content: Content,
+    /// What is promised: `ExactlyOnce` or `AtMostOnce`.
+    pub delivery: Delivery,
     /// Workers of the first generation.
     pub workers: u32,
     /// Ticks and checkpoints.
@@ -151,7 +157,8 @@ impl Scenario {
         let workers = random.between(1, 4) as u32;
         let store_rests = *random.pick(&[2, 4, 16]).unwrap_or(&4);
         let commit_rests = *random.pick(&[2, 16, 128]).unwrap_or(&4);
-        Self { seed, shape, content, workers, pacing, faults, put_failures, store_rests, commit_rests, bug: None }
+        let delivery = Delivery::ExactlyOnce;
+        Self { seed, shape, content, delivery, workers, pacing, faults, put_failures, store_rests, commit_rests, bug: None }
     }
 
     fn fault(random: &mut Random) -> Fault {

@@ -1,7 +1,7 @@
 //! [pure] A simulated external system to write: what is staged under a name becomes visible by a commit of that name.
 //!
 //! It outlives every crash. A commit of a name that is visible already changes nothing; one of a name that was never
-//! staged is lost output and fails the run.
+//! staged is lost output and fails the run. A writer that is not asked for exactly-once shows an epoch when it closes.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use super::executor::Delays;
 use crate::error::{DataflowError, ErrorKind, Result};
 use crate::graph::OperatorId;
-use crate::sink::{CommitPermit, Committable, Prepared, Sink, SinkContext, SinkWriter};
+use crate::sink::{CommitPermit, Committable, Delivery, Prepared, Sink, SinkContext, SinkWriter};
 use crate::time::Epoch;
 
 /// Rows that one writer staged for one checkpoint.
@@ -64,6 +64,8 @@ pub(super) struct SimSink {
     pub(super) delays: Delays,
     /// The planted bug of a sink whose second commit makes a second copy.
     pub(super) copies: bool,
+    /// The planted bug of a sink that holds nothing back.
+    pub(super) hasty: bool,
 }
 
 impl Sink for SimSink {
@@ -74,6 +76,7 @@ impl Sink for SimSink {
             delays: self.delays.clone(),
             prefix: format!("g{}-s{}", context.generation, context.subtask.index),
             subtask: context.subtask.index,
+            at_once: self.hasty || context.delivery != Delivery::ExactlyOnce,
             rows: Vec::new(),
         }))
     }
@@ -109,7 +112,19 @@ struct SimWriter {
     delays: Delays,
     prefix: String,
     subtask: u32,
+    /// Nothing is staged.
+    at_once: bool,
     rows: Vec<RecordBatch>,
+}
+
+impl SimWriter {
+    fn show(&mut self, epoch: Epoch) {
+        let batches = std::mem::take(&mut self.rows);
+        if !batches.is_empty() {
+            let key = (self.id.clone(), format!("{}-e{epoch}", self.prefix));
+            lock(&self.warehouse).visible.insert(key, Part { epoch, subtask: self.subtask, batches });
+        }
+    }
 }
 
 impl SinkWriter for SimWriter {
@@ -118,7 +133,17 @@ impl SinkWriter for SimWriter {
         Ok(())
     }
 
+    fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
+        if self.at_once {
+            self.show(epoch);
+        }
+        Ok(())
+    }
+
     fn prepare(&mut self, epoch: Epoch) -> Result<Prepared> {
+        if self.at_once {
+            self.show(epoch);
+        }
         let batches = std::mem::take(&mut self.rows);
         let name = format!("{}-e{epoch}", self.prefix);
         let (id, warehouse, delays, subtask) = (self.id.clone(), Arc::clone(&self.warehouse), self.delays.clone(), self.subtask);

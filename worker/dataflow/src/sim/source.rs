@@ -1,7 +1,8 @@
 //! [pure] A simulated external system to read: rows are a function of (seed, split, position), so any offset replays
-//! exactly; when and in which batches they come is chance.
+//! exactly; when and in which batches they come is chance. Its newest row is the last one that any generation has read.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -100,6 +101,29 @@ pub(super) struct SimSource {
     pub(super) chance: Delays,
     /// Rows of a batch, when it shall not be chance.
     pub(super) batch_rows: Option<u64>,
+    read: Arc<ReadSoFar>,
+}
+
+/// By split, how many of its rows somebody has read.
+#[derive(Debug, Default)]
+struct ReadSoFar(Mutex<BTreeMap<u32, u64>>);
+
+impl ReadSoFar {
+    fn of(&self, split: u32) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&split).copied().unwrap_or(0)
+    }
+
+    fn rise(&self, split: u32, rows: u64) {
+        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = read.entry(split).or_default();
+        *read = rows.max(*read);
+    }
+}
+
+impl SimSource {
+    pub(super) fn new(content: Content, chance: Delays) -> Self {
+        Self { content, chance, batch_rows: None, read: Arc::default() }
+    }
 }
 
 impl Source for SimSource {
@@ -108,14 +132,21 @@ impl Source for SimSource {
     }
 
     fn open(&self, split: &SplitId, start: Start<'_>, _waker: Waker) -> Result<Box<dyn SplitReader>> {
-        let offset = start.offset()?;
-        let bad = || DataflowError::new("simulated source", ErrorKind::State, format!("split {split} at {offset:?}"));
-        let position = match offset {
-            None => 0,
-            Some(value) => value.as_u64().ok_or_else(bad)?,
+        let bad = || DataflowError::new("simulated source", ErrorKind::State, format!("split {split} at {start:?}"));
+        let number: u32 = split.parse().map_err(|_| bad())?;
+        let position = match start {
+            Start::New { .. } => 0,
+            Start::At(offset) => offset.as_u64().ok_or_else(bad)?,
+            Start::Newest(_) => self.read.of(number),
         };
-        let split: u32 = split.parse().map_err(|_| bad())?;
-        Ok(Box::new(SimReader { content: self.content, split, position, chance: self.chance.clone(), batch_rows: self.batch_rows }))
+        Ok(Box::new(SimReader {
+            content: self.content,
+            split: number,
+            position,
+            chance: self.chance.clone(),
+            batch_rows: self.batch_rows,
+            read: Arc::clone(&self.read),
+        }))
     }
 }
 
@@ -125,6 +156,7 @@ struct SimReader {
     position: u64,
     chance: Delays,
     batch_rows: Option<u64>,
+    read: Arc<ReadSoFar>,
 }
 
 impl SplitReader for SimReader {
@@ -140,6 +172,7 @@ impl SplitReader for SimReader {
         let end = (self.position + wanted.min(rows as u64)).min(self.content.rows);
         let batch = self.content.batch(self.split, self.position..end)?;
         self.position = end;
+        self.read.rise(self.split, end);
         Ok(Read::Rows(batch))
     }
 
