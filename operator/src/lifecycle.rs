@@ -1,7 +1,8 @@
 //! [pure] A job's life, one file a concern. [`decide`] is the whole of it.
 //!
 //! Invariants:
-//! - What runs is in `status.assigned`, what shall run is in `status.rollout`; both are written before anything is done.
+//! - What runs is in `status.assigned`, what shall run is in `status.rollout`; both are written before anything is done, but
+//!   for the first pods of a new job ([`first`]).
 //! - One act on a coordinator a decision ([`Draft::act`]), and none beside a pod that still leads another run of the same
 //!   state, unless that one had its time to stop.
 //! - A wish that cannot be met (broken spec, missing image, no room) never stops what runs.
@@ -15,6 +16,7 @@ use crate::{conditions::reasons, labels};
 mod assign;
 mod delete;
 mod draft;
+mod first;
 mod pods;
 mod problems;
 mod report;
@@ -57,7 +59,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     savepoints::decide(&mut draft);
     report::refusals(&mut draft);
     report::report(&mut draft);
-    draft.finish()
+    first::pods_alone(observed, draft.finish())
 }
 
 /// Whether an annotation of the job says `true`.

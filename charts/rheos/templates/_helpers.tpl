@@ -70,18 +70,18 @@ matchLabels:
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, delete]
-# The headless Service of each job, applied server-side. It goes with its owner.
+# The headless Service of each job. It is never changed, and goes with its owner.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [list, watch, create]
 # The token of each job. It can be made again from the operator's key at any time: no Secret here is ever read.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]
-# The disruption budget of each job, applied server-side. It goes with its owner.
+# The disruption budget of each job. It is never changed, and goes with its owner.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch]
+  verbs: [list, watch, create]
 # What happened to a job or a savepoint, told to people. patch: the same again is counted.
 - apiGroups: [events.k8s.io]
   resources: [events]

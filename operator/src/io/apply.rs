@@ -3,7 +3,10 @@
 //!
 //! Creating what exists and deleting what is gone are successes. What the apiserver or a coordinator refuses is an observed
 //! fact for the next decision, not an error: repeating it would not help. Deletes and writes carry the uid and resource
-//! version that were seen. Before each action the lease is looked at.
+//! version that were seen. Before each action the lease is looked at. What was made or changed is known to the caches from
+//! the reply on, so that no reconcile is for the sake of our own writes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use k8s_openapi::ByteString;
@@ -19,8 +22,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::{Instrument, info_span};
 
-use super::cache::Key;
+use super::cache::{Cache, Fact, Item, Key};
 use super::error::Error;
+use super::facts;
 use super::operator::Operator;
 use super::status::Read;
 use super::workers::{Call, CallError, Target, Workers};
@@ -42,29 +46,33 @@ pub(super) enum Done {
 /// Objects made at the same time for one job.
 const MADE_AT_ONCE: usize = 8;
 
-/// Executes `actions` in their order; the first one that is refused or fails ends it, after those that run with it. What was
-/// refused.
+/// How a decision was applied.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What was refused.
+    pub refused: Vec<Refusal>,
+    /// Whether somebody else changed meanwhile what we wrote.
+    pub disturbed: bool,
+}
+
+/// Executes `actions` in their order; the first one that is refused or fails ends it, after those that run with it.
 ///
 /// # Errors
 /// The apiserver or a coordinator did not answer, the object has changed since it was read, or the lease is lost.
-pub async fn apply<W: Workers>(
-    operator: &Operator<W>,
-    observed: &Observed,
-    read: &Read,
-    actions: &[Action],
-) -> Result<Vec<Refusal>, Error> {
-    let execute = Execute { operator, observed, key: Key::new(&observed.job.namespace, &observed.job.name), read };
+pub async fn apply<W: Workers>(operator: &Operator<W>, observed: &Observed, read: &Read, actions: &[Action]) -> Result<Applied, Error> {
+    let key = Key::new(&observed.job.namespace, &observed.job.name);
+    let execute = Execute { operator, observed, key, read, disturbed: AtomicBool::new(false) };
     let independent = |a: &Action, b: &Action| a.makes() && a.rank() == b.rank();
     for group in actions.chunk_by(independent).flat_map(|group| group.chunks(MADE_AT_ONCE)) {
         operator.leadership.check()?;
         let outcomes = join_all(group.iter().map(|action| execute.counted(action))).await;
         for outcome in outcomes {
             if let Done::Refused(refusal) = outcome? {
-                return Ok(vec![refusal]);
+                return Ok(execute.applied(vec![refusal]));
             }
         }
     }
-    Ok(Vec::new())
+    Ok(execute.applied(Vec::new()))
 }
 
 struct Execute<'a, W> {
@@ -72,9 +80,14 @@ struct Execute<'a, W> {
     observed: &'a Observed,
     key: Key,
     read: &'a Read,
+    disturbed: AtomicBool,
 }
 
 impl<W: Workers> Execute<'_, W> {
+    fn applied(&self, refused: Vec<Refusal>) -> Applied {
+        Applied { refused, disturbed: self.disturbed.load(Ordering::Relaxed) }
+    }
+
     async fn counted(&self, action: &Action) -> Result<Done, Error> {
         let outcome = self.one(action).instrument(info_span!("action", action = action.name())).await;
         let result = match &outcome {
@@ -88,15 +101,21 @@ impl<W: Workers> Execute<'_, W> {
     }
 
     async fn one(&self, action: &Action) -> Result<Done, Error> {
-        let name = action.name();
+        let (name, caches) = (action.name(), &self.operator.caches);
         match action {
             Action::AddFinalizer => self.finalizer(name, true).await,
             Action::RemoveFinalizer => self.finalizer(name, false).await,
-            Action::ApplyConfigMap(object) => self.create(name, object.as_ref()).await,
+            Action::CreateConfigMap(object) => {
+                let made = |map: &ConfigMap| {
+                    self.operator.snapshots.learn(&self.key, map);
+                    facts::owned(&map.metadata)
+                };
+                self.make(name, object.as_ref(), &caches.config_maps, made).await
+            }
             Action::CreateToken(secret) => self.token(name, secret).await,
-            Action::ApplyService(object) => self.put(name, object.as_ref()).await,
-            Action::ApplyPdb(object) => self.put(name, object.as_ref()).await,
-            Action::CreatePod(object) => self.create(name, object.as_ref()).await,
+            Action::CreateService(object) => self.make(name, object.as_ref(), &caches.services, |it| facts::owned(&it.metadata)).await,
+            Action::CreatePdb(object) => self.make(name, object.as_ref(), &caches.budgets, |it| facts::owned(&it.metadata)).await,
+            Action::CreatePod(object) => self.make(name, object.as_ref(), &caches.pods, facts::pod).await,
             Action::DeletePod { target, grace_seconds } => self.delete::<Pod>(name, target, *grace_seconds).await,
             Action::DeleteConfigMap(target) => self.delete::<ConfigMap>(name, target, None).await,
             Action::DeleteSavepoint(target) => self.delete::<Savepoint>(name, target, None).await,
@@ -136,18 +155,44 @@ impl<W: Workers> Execute<'_, W> {
     }
 
     async fn finalizer(&self, name: &'static str, wanted: bool) -> Result<Done, Error> {
-        finalizer(self.api::<StreamJob>(), &self.key, self.read, name, wanted).await
+        let writing = self.operator.caches.jobs.writing(self.key.clone());
+        let (done, written) = finalizer(self.api::<StreamJob>(), &self.key, self.read, name, wanted).await?;
+        self.note(writing.end(written.and_then(|job| facts::job_mark(&job.metadata))));
+        Ok(done)
     }
 
-    async fn create<K>(&self, name: &'static str, object: &K) -> Result<Done, Error>
+    fn note(&self, disturbed: bool) {
+        self.disturbed.fetch_or(disturbed, Ordering::Relaxed);
+    }
+
+    /// Creates an object that a cache knows; that it exists is success.
+    async fn make<K, F: Fact>(
+        &self,
+        name: &'static str,
+        object: &K,
+        cache: &Cache<F>,
+        item: impl FnOnce(&K) -> Option<Item<F>>,
+    ) -> Result<Done, Error>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
+        K: std::fmt::Debug,
+    {
+        let writing = cache.writing(Key::new(&self.key.namespace, object.name_any()));
+        let (done, made) = self.create(name, object).await?;
+        self.note(writing.end(made.as_ref().and_then(item)));
+        Ok(done)
+    }
+
+    /// Creates an object; that it exists is success. As it is now, if it was made.
+    async fn create<K>(&self, name: &'static str, object: &K) -> Result<(Done, Option<K>), Error>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
         K: std::fmt::Debug,
     {
         let named = object.name_any();
-        let made = self.api::<K>().create(&self.params(), object).await;
+        let (made, outcome_of) = apart(self.api::<K>().create(&self.params(), object).await);
         let what = format!("creating {} {}/{named}", K::kind(&()), self.key.namespace);
-        outcome(name, &named, exists_is_fine(made.map(drop)), what)
+        Ok((outcome(name, &named, exists_is_fine(outcome_of), what)?, made))
     }
 
     fn params(&self) -> PostParams {
@@ -158,22 +203,7 @@ impl<W: Workers> Execute<'_, W> {
         let job = &self.observed.job;
         let text = self.operator.key.token_text(&job.namespace, &job.name, &job.uid);
         let data = [(TOKEN_KEY.to_owned(), ByteString(text.into_bytes()))].into();
-        self.create(name, &Secret { data: Some(data), ..secret.clone() }).await
-    }
-
-    async fn put<K>(&self, name: &'static str, object: &K) -> Result<Done, Error>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
-        K: std::fmt::Debug,
-    {
-        let named = object.name_any();
-        let mut body = serde_json::to_value(object).map_err(|source| Error::Encode { what: "an object", source })?;
-        body["apiVersion"] = json!(K::api_version(&()));
-        body["kind"] = json!(K::kind(&()));
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written = self.api::<K>().patch(&named, &params, &Patch::Apply(&body)).await;
-        let what = format!("applying {} {}/{named}", K::kind(&()), self.key.namespace);
-        outcome(name, &named, written.map(drop), what)
+        Ok(self.create(name, &Secret { data: Some(data), ..secret.clone() }).await?.0)
     }
 
     async fn delete<K>(&self, name: &'static str, target: &action::Target, grace: Option<u32>) -> Result<Done, Error>
@@ -219,8 +249,15 @@ impl<W: Workers> Execute<'_, W> {
     }
 }
 
-/// Puts our finalizer on an object that was read, or takes it away; those of others stay.
-pub(super) async fn finalizer<K>(api: Api<K>, key: &Key, read: &Read, action: &'static str, wanted: bool) -> Result<Done, Error>
+/// Puts our finalizer on an object that was read, or takes it away; those of others stay. The object after it, if it is
+/// there.
+pub(super) async fn finalizer<K>(
+    api: Api<K>,
+    key: &Key,
+    read: &Read,
+    action: &'static str,
+    wanted: bool,
+) -> Result<(Done, Option<PartialObjectMeta<K>>), Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -234,9 +271,17 @@ where
         "resourceVersion": read.resource_version,
         "finalizers": finalizers,
     }});
-    let written = api.patch_metadata(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-    let written = if wanted { written.map(drop) } else { gone_is_fine(written.map(drop)) };
-    outcome(action, &key.name, written, format!("changing the finalizers of {} {key}", K::kind(&())))
+    let (object, written) = apart(api.patch_metadata(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await);
+    let written = if wanted { written } else { gone_is_fine(written) };
+    Ok((outcome(action, &key.name, written, format!("changing the finalizers of {} {key}", K::kind(&())))?, object))
+}
+
+/// What came back, and whether it did.
+fn apart<T>(outcome: Result<T, kube::Error>) -> (Option<T>, Result<(), kube::Error>) {
+    match outcome {
+        Ok(value) => (Some(value), Ok(())),
+        Err(error) => (None, Err(error)),
+    }
 }
 
 fn refused_call(action: &'static str, target: &Target, error: CallError) -> Result<Done, Error> {
@@ -246,7 +291,7 @@ fn refused_call(action: &'static str, target: &Target, error: CallError) -> Resu
             object: target.pod.clone(),
             code: status,
             reason: "Refused".to_owned(),
-            message: super::facts::cut(message),
+            message: facts::cut(message),
         })),
         CallError::Silent(message) => Err(Error::Worker { what: format!("{action} of pod {}", target.pod), message }),
     }
@@ -276,7 +321,7 @@ pub(super) fn outcome(action: &'static str, object: &str, written: Result<(), ku
             object: object.to_owned(),
             code: status.code,
             reason: status.reason.clone(),
-            message: super::facts::cut(status.message.clone()),
+            message: facts::cut(status.message.clone()),
         })),
         Err(error) => Err(Error::api(what)(error)),
     }

@@ -1,13 +1,23 @@
 //! [pure] What watches have told, cut down to facts, found by the object that it belongs to.
 //!
-//! Invariants: what `apply` says has changed is all that has changed; a list that begins does not take away what is
-//! known until it has ended; an event that is older than what is known changes nothing.
+//! Invariants: what `apply` says has changed is all that has changed in a way that matters to decisions; a list that begins
+//! does not take away what is known until it has ended; an event that is older than what is known changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kube::runtime::watcher::Event;
+
+mod own;
+
+pub use own::Writing;
+
+/// What is kept of an object.
+pub trait Fact: Clone {
+    /// Whether a decision could tell it from `old`. Another resource version alone is no news.
+    fn is_news(&self, old: &Self) -> bool;
+}
 
 /// A namespace and a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +62,7 @@ struct Inner<F> {
     listed: BTreeMap<String, BTreeSet<Key>>,
     /// The scopes whose first list is complete.
     complete: BTreeSet<String>,
+    own: own::Own,
 }
 
 /// What an event has changed.
@@ -61,6 +72,8 @@ pub struct Changed {
     pub key: Key,
     /// What it belongs to.
     pub owner: Key,
+    /// Whether it was not known before.
+    pub new: bool,
 }
 
 /// The objects of one watch. Clones are the same one.
@@ -77,12 +90,18 @@ impl<F> Clone for Cache<F> {
 
 impl<F> Default for Cache<F> {
     fn default() -> Self {
-        let inner = Inner { items: BTreeMap::new(), by_owner: BTreeMap::new(), listed: BTreeMap::new(), complete: BTreeSet::new() };
+        let inner = Inner {
+            items: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            complete: BTreeSet::new(),
+            own: own::Own::default(),
+        };
         Self { inner: Arc::new(RwLock::new(inner)) }
     }
 }
 
-impl<F: Clone + PartialEq> Cache<F> {
+impl<F: Fact> Cache<F> {
     /// Takes an event in: of the watch over the namespace `scope`, or over all when it is empty. What it has changed; a
     /// `None` item is one that is not kept.
     pub fn apply(&self, scope: &str, event: Event<Option<Item<F>>>) -> Vec<Changed> {
@@ -90,22 +109,28 @@ impl<F: Clone + PartialEq> Cache<F> {
         match event {
             Event::Init => {
                 inner.listed.insert(scope.to_owned(), BTreeSet::new());
-                Vec::new()
+                inner.release(scope)
             }
             Event::InitApply(Some(item)) => {
                 if let Some(listed) = inner.listed.get_mut(scope) {
                     listed.insert(item.key.clone());
                 }
-                inner.put(item)
+                inner.hear(scope, item)
             }
-            Event::Apply(Some(item)) => inner.put(item),
-            Event::Delete(Some(item)) => inner.take(&item.key).into_iter().collect(),
+            Event::Apply(Some(item)) => inner.hear(scope, item),
+            Event::Delete(Some(item)) => {
+                inner.own.told(scope, &item.version);
+                inner.own.forget(&item.key);
+                inner.take(&item.key).into_iter().collect()
+            }
             Event::InitDone => {
                 inner.complete.insert(scope.to_owned());
-                let Some(listed) = inner.listed.remove(scope) else { return Vec::new() };
+                let mut changed = inner.release(scope);
+                let Some(listed) = inner.listed.remove(scope) else { return changed };
                 let within = |key: &&Key| scope.is_empty() || key.namespace == scope;
                 let gone: Vec<Key> = inner.items.keys().filter(within).filter(|key| !listed.contains(key)).cloned().collect();
-                gone.iter().filter_map(|key| inner.take(key)).collect()
+                changed.extend(gone.iter().filter_map(|key| inner.take(key)));
+                changed
             }
             Event::InitApply(None) | Event::Apply(None) | Event::Delete(None) => Vec::new(),
         }
@@ -145,12 +170,16 @@ impl<F: Clone + PartialEq> Cache<F> {
     }
 }
 
-impl<F: PartialEq> Inner<F> {
+impl<F: Fact> Inner<F> {
     fn put(&mut self, item: Item<F>) -> Vec<Changed> {
         let owner = Key::new(item.key.namespace.clone(), item.owner.clone());
-        let mut changed = vec![Changed { key: item.key.clone(), owner: owner.clone() }];
-        if let Some(old) = self.items.get(&item.key) {
-            if is_older(&item.version, &old.version) || (old.fact == item.fact && old.owner == item.owner) {
+        let mut changed = vec![Changed { key: item.key.clone(), owner: owner.clone(), new: !self.items.contains_key(&item.key) }];
+        if let Some(old) = self.items.get_mut(&item.key) {
+            if is_older(&item.version, &old.version) {
+                return Vec::new();
+            }
+            if old.owner == item.owner && !item.fact.is_news(&old.fact) {
+                *old = item;
                 return Vec::new();
             }
             if old.owner != item.owner {
@@ -171,7 +200,7 @@ impl<F: PartialEq> Inner<F> {
                 self.by_owner.remove(&owner);
             }
         }
-        Some(Changed { key: item.key, owner })
+        Some(Changed { key: item.key, owner, new: false })
     }
 }
 
@@ -187,11 +216,17 @@ fn is_older(new: &str, known: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn item(name: &str, owner: &str, version: u64, fact: u32) -> Option<Item<u32>> {
+    impl Fact for u32 {
+        fn is_news(&self, old: &Self) -> bool {
+            self != old
+        }
+    }
+
+    pub(super) fn item(name: &str, owner: &str, version: u64, fact: u32) -> Option<Item<u32>> {
         Some(Item { key: Key::new("ns", name), owner: owner.into(), version: version.to_string(), fact })
     }
 
-    fn owners(changed: Vec<Changed>) -> Vec<String> {
+    pub(super) fn owners(changed: Vec<Changed>) -> Vec<String> {
         changed.into_iter().map(|changed| changed.owner.name).collect()
     }
 
@@ -221,6 +256,7 @@ mod tests {
         cache.apply("", Event::Apply(item("x", "a", 5, 1)));
         assert!(cache.apply("", Event::Apply(item("x", "a", 4, 9))).is_empty());
         assert_eq!(cache.get(&Key::new("ns", "x")), Some(1));
+        assert!(cache.apply("", Event::Apply(item("x", "a", 6, 1))).is_empty(), "a version alone is no news");
         assert_eq!(owners(cache.apply("", Event::Apply(item("x", "b", 6, 1)))), ["b", "a"]);
         assert!(cache.of(&Key::new("ns", "a")).is_empty());
         assert_eq!(owners(cache.apply("", Event::Delete(item("x", "b", 7, 1)))), ["b"]);

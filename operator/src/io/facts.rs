@@ -5,11 +5,10 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use rheos_api::kube::Savepoint;
 
-use super::cache::{Item, Key};
+use super::cache::{Fact, Item, Key};
 use crate::lifecycle::disposal::DisposalPod;
 use crate::reconcile::action::Target;
 use crate::reconcile::{Answer, Container, PodFacts, SavepointFacts};
@@ -19,6 +18,9 @@ use crate::{build, labels};
 pub const DISPOSAL_CONTAINER: &str = "disposal";
 /// Longest message that is kept of a pod or a container, bytes.
 pub const MESSAGE_LIMIT: usize = 1024;
+
+/// What a container waits for in the usual course of a start: nobody has to know.
+const STARTS: [&str; 3] = ["", "ContainerCreating", "PodInitializing"];
 
 /// What is kept of a job between reconciles: whether it has changed in a way that matters. Its status is not part of it,
 /// so that no write of our own wakes us.
@@ -46,6 +48,37 @@ pub struct OwnedFacts {
     pub deleting: bool,
 }
 
+impl Fact for JobMark {
+    fn is_news(&self, old: &Self) -> bool {
+        self != old
+    }
+}
+
+impl Fact for OwnedFacts {
+    fn is_news(&self, old: &Self) -> bool {
+        Self { version: old.version.clone(), ..self.clone() } != *old
+    }
+}
+
+impl Fact for PodFacts {
+    fn is_news(&self, old: &Self) -> bool {
+        Self { resource_version: old.resource_version.clone(), ..self.clone() } != *old
+    }
+}
+
+impl Fact for SavepointFacts {
+    fn is_news(&self, old: &Self) -> bool {
+        Self { resource_version: old.resource_version.clone(), ..self.clone() } != *old
+    }
+}
+
+impl Fact for DisposalPod {
+    fn is_news(&self, old: &Self) -> bool {
+        let target = Target { resource_version: old.target.resource_version.clone(), ..self.target.clone() };
+        Self { target, ..self.clone() } != *old
+    }
+}
+
 /// A time stamp of Kubernetes.
 pub fn time(time: Option<&Time>) -> Option<Timestamp> {
     time.map(|time| time.0)
@@ -60,8 +93,7 @@ fn item<F>(metadata: &ObjectMeta, owner: String, fact: F) -> Option<Item<F>> {
 }
 
 /// A job, as its metadata shows it.
-pub fn job_mark<K>(object: PartialObjectMeta<K>) -> Option<Item<JobMark>> {
-    let metadata = &object.metadata;
+pub fn job_mark(metadata: &ObjectMeta) -> Option<Item<JobMark>> {
     let mark = JobMark {
         uid: metadata.uid.clone(),
         generation: metadata.generation,
@@ -73,8 +105,7 @@ pub fn job_mark<K>(object: PartialObjectMeta<K>) -> Option<Item<JobMark>> {
 }
 
 /// An object with the label of its job.
-pub fn owned<K>(object: PartialObjectMeta<K>) -> Option<Item<OwnedFacts>> {
-    let metadata = &object.metadata;
+pub fn owned(metadata: &ObjectMeta) -> Option<Item<OwnedFacts>> {
     let facts = OwnedFacts {
         name: metadata.name.clone()?,
         uid: metadata.uid.clone().unwrap_or_default(),
@@ -124,7 +155,9 @@ fn container(pod: &Pod, name: &str) -> Container {
     let waiting = status.state.as_ref().and_then(|state| state.waiting.clone());
     let last = ended(&status.state).or_else(|| ended(&status.last_state));
     Container {
-        waiting: waiting.map(|waiting| (waiting.reason.unwrap_or_default(), cut(waiting.message.unwrap_or_default()))),
+        waiting: waiting
+            .filter(|waiting| !STARTS.contains(&waiting.reason.as_deref().unwrap_or_default()))
+            .map(|waiting| (waiting.reason.unwrap_or_default(), cut(waiting.message.unwrap_or_default()))),
         restarts: status.restart_count,
         ended_at: last.as_ref().and_then(|end| time(end.finished_at.as_ref())),
         last_end: last.map(|end| (end.reason.unwrap_or_default(), end.exit_code, cut(end.message.unwrap_or_default().trim().to_owned()))),

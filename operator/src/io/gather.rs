@@ -78,6 +78,7 @@ pub async fn gather<W: Workers>(operator: &Operator<W>, key: &Key) -> Result<Gat
         savepoints: savepoints(operator, key, &job),
         refusals: operator.refusals.of(&identity.uid),
         default_image: operator.settings.worker_image.clone(),
+        first_look: !operator.phases.contains(key),
         job: identity,
     };
     let read = Read {

@@ -130,13 +130,18 @@ impl Refusals {
     }
 }
 
-/// The phase each job is in and since when, for the metrics only.
+/// The phase each job is in and since when, as far as this process has looked at it.
 #[derive(Debug, Default)]
 pub struct Phases {
     known: Mutex<BTreeMap<Key, (String, Timestamp)>>,
 }
 
 impl Phases {
+    /// Whether a job was looked at before.
+    pub fn contains(&self, job: &Key) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(job)
+    }
+
     /// A job is in `phase`, or is gone.
     pub fn note(&self, metrics: &Metrics, job: &Key, phase: Option<String>, now: Timestamp) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +184,7 @@ pub struct Operator<W> {
     pub leadership: Leadership,
     /// Figures.
     pub metrics: Arc<Metrics>,
-    /// Phases, for the figures.
+    /// Phases.
     pub phases: Phases,
     /// What we were started with.
     pub settings: Settings,

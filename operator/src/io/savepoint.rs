@@ -105,8 +105,12 @@ async fn apply<W>(operator: &Operator<W>, key: &Key, read: &Read, actions: &[Sav
     for action in actions {
         let savepoints: Api<Savepoint> = Api::namespaced(operator.client.clone(), &key.namespace);
         let (name, done) = match action {
-            SavepointAction::AddFinalizer => ("AddFinalizer", finalizer(savepoints, key, read, "AddFinalizer", true).await),
-            SavepointAction::RemoveFinalizer => ("RemoveFinalizer", finalizer(savepoints, key, read, "RemoveFinalizer", false).await),
+            SavepointAction::AddFinalizer => {
+                ("AddFinalizer", finalizer(savepoints, key, read, "AddFinalizer", true).await.map(|(done, _)| done))
+            }
+            SavepointAction::RemoveFinalizer => {
+                ("RemoveFinalizer", finalizer(savepoints, key, read, "RemoveFinalizer", false).await.map(|(done, _)| done))
+            }
             SavepointAction::ApplyConfigMap(map) => ("ApplyConfigMap", create::<W, ConfigMap>(operator, key, "ApplyConfigMap", map).await),
             SavepointAction::CreateDisposalPod(pod) => {
                 ("CreateDisposalPod", create::<W, Pod>(operator, key, "CreateDisposalPod", pod).await)

@@ -40,19 +40,27 @@ impl Snapshots {
             let api: Api<ConfigMap> = Api::namespaced(client.clone(), &job.namespace);
             let what = || format!("reading ConfigMap {}/{}", job.namespace, map.name);
             let Some(object) = api.get_opt(&map.name).await.map_err(Error::api(what()))? else { continue };
-            match build::config_map::read(&object) {
-                Ok(snapshot) => {
-                    let mut known = self.lock();
-                    if known.len() >= KEPT {
-                        known.pop_first();
-                    }
-                    known.insert(snapshot.uid.clone(), snapshot.clone());
-                    found.push(snapshot);
-                }
-                Err(message) => tracing::warn!(job = %job, config_map = map.name, "no snapshot of a revision: {message}"),
-            }
+            found.extend(self.learn(job, &object));
         }
         Ok(found)
+    }
+
+    /// Keeps the snapshot in a ConfigMap that was read or made. `None`, with a word in the log, if it cannot be read.
+    pub fn learn(&self, job: &Key, object: &ConfigMap) -> Option<Snapshot> {
+        match build::config_map::read(object) {
+            Ok(snapshot) => {
+                let mut known = self.lock();
+                if known.len() >= KEPT {
+                    known.pop_first();
+                }
+                known.insert(snapshot.uid.clone(), snapshot.clone());
+                Some(snapshot)
+            }
+            Err(message) => {
+                tracing::warn!(job = %job, config_map = object.metadata.name, "no snapshot of a revision: {message}");
+                None
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Snapshot>> {

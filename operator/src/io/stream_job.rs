@@ -55,10 +55,13 @@ pub async fn reconcile<W: Workers>(operator: &Operator<W>, followers: Option<&Fo
     }
     let outcome = apply(operator, &observed, &read, &decision.actions).await;
     operator.events.publish(&about, &decision.events).await;
-    let refused = outcome?;
-    if let Some(times) = operator.refusals.note(&observed.job.uid, refused) {
-        let pause = backoff::delay(&observed.job.uid, times).min(REFUSED_PAUSE);
-        return Ok(Next::After(if times == 0 { Duration::ZERO } else { pause }));
+    let outcome = outcome?;
+    let refused = operator.refusals.note(&observed.job.uid, outcome.refused);
+    if outcome.disturbed || refused == Some(0) {
+        return Ok(Next::After(Duration::ZERO));
+    }
+    if let Some(times) = refused {
+        return Ok(Next::After(backoff::delay(&observed.job.uid, times).min(REFUSED_PAUSE)));
     }
     let longest = if sql_from { SQL_RESYNC } else { RESYNC };
     Ok(Next::After(decision.requeue.unwrap_or(longest).min(longest)))

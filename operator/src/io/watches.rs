@@ -20,7 +20,7 @@ use rheos_api::kube::{Savepoint, StreamJob};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::cache::{Cache, Changed, Item, Key};
+use super::cache::{Cache, Changed, Fact, Item, Key};
 use super::facts;
 use super::operator::Caches;
 use crate::labels;
@@ -62,15 +62,17 @@ impl Watches {
             for savepoint in known.of(&changed.key) {
                 to_savepoints.push(Key::new(changed.key.namespace.clone(), savepoint.name));
             }
-            to_jobs.push(changed.key);
+            if changed.new { to_jobs.push_first(changed.key) } else { to_jobs.push(changed.key) }
         };
-        watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", sink(facts::job_mark, &caches.jobs, of_job));
+        watches.add::<PartialObjectMeta<StreamJob>, _>("StreamJob", "", sink(|job| facts::job_mark(&job.metadata), &caches.jobs, of_job));
         watches.add::<Pod, _>("Pod", &workers, sink(|pod| facts::pod(&pod), &caches.pods, wake(jobs)));
         let to_disposals = sink(|pod| facts::disposal(&pod), &caches.disposals, wake(savepoints));
         watches.add::<Pod, _>("Pod", &disposals, to_disposals);
-        watches.add::<PartialObjectMeta<ConfigMap>, _>("ConfigMap", &revisions, sink(facts::owned, &caches.config_maps, wake(jobs)));
-        watches.add::<PartialObjectMeta<Service>, _>("Service", &of_jobs, sink(facts::owned, &caches.services, wake(jobs)));
-        let to_budgets = sink(facts::owned, &caches.budgets, wake(jobs));
+        let to_maps = sink(|map: PartialObjectMeta<ConfigMap>| facts::owned(&map.metadata), &caches.config_maps, wake(jobs));
+        watches.add("ConfigMap", &revisions, to_maps);
+        let to_services = sink(|service: PartialObjectMeta<Service>| facts::owned(&service.metadata), &caches.services, wake(jobs));
+        watches.add("Service", &of_jobs, to_services);
+        let to_budgets = sink(|budget: PartialObjectMeta<_>| facts::owned(&budget.metadata), &caches.budgets, wake(jobs));
         watches.add::<PartialObjectMeta<PodDisruptionBudget>, _>("PodDisruptionBudget", &of_jobs, to_budgets);
         let (jobs, savepoints) = (jobs.clone(), savepoints.clone());
         let both = move |changed: Changed| {
@@ -85,7 +87,7 @@ impl Watches {
     fn add<K, F>(&mut self, kind: &'static str, selector: &str, sink: Sink<K, F>)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
-        F: Clone + PartialEq + Send + Sync + 'static,
+        F: Fact + Send + Sync + 'static,
     {
         for scope in self.scopes.clone() {
             let events = watcher(self.api::<K>(&scope), config(selector));
@@ -125,7 +127,7 @@ fn sink<K, F>(extract: fn(K) -> Option<Item<F>>, cache: &Cache<F>, wake: impl Fn
 }
 
 /// Listens to one watch until the task is ended.
-async fn listen<K, F: Clone + PartialEq>(
+async fn listen<K, F: Fact>(
     kind: &'static str,
     scope: String,
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,

@@ -15,6 +15,8 @@ use crate::time;
 
 /// How soon to look again while something changes that may not be watched.
 pub(super) const SOON: Duration = Duration::from_secs(5);
+/// How soon to look again while something changes that is watched.
+pub(super) const WATCHED: Duration = Duration::from_secs(30);
 /// How soon to look again at a job that is well.
 const LATER: Duration = Duration::from_secs(60);
 
@@ -232,8 +234,14 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn progress(&mut self, reason: &'static str, message: impl Into<String>) {
-        self.progress.get_or_insert(Note { reason, message: message.into() });
+        self.waits(reason, message);
         self.look_again(SOON);
+    }
+
+    /// Something is under way that a watch will tell the end of.
+    pub(super) fn waits(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.progress.get_or_insert(Note { reason, message: message.into() });
+        self.look_again(WATCHED);
     }
 
     /// Deletes a pod, unless it is being deleted.

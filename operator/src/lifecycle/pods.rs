@@ -26,9 +26,18 @@ pub(super) fn ready<'a>(observed: &'a Observed, revision: &str, count: u32) -> O
     (0..count).map(|index| newest(observed, revision, index).filter(|pod| pod.ready && pod.address.is_some())).collect()
 }
 
-/// Asks for the pods of a run that are missing.
+/// Asks for the pods of a run that are missing. Those that were made before there was a status are written down.
 pub(super) fn ensure(draft: &mut Draft<'_>, snapshot: &Snapshot, count: u32) {
-    let missing: Vec<u32> = (0..count).filter(|index| newest(draft.observed, &snapshot.revision, *index).is_none()).collect();
+    let mut missing = Vec::new();
+    for index in 0..count {
+        match newest(draft.observed, &snapshot.revision, index) {
+            Some(pod) => {
+                let incarnation = u32::try_from(pod.incarnation).unwrap_or(1);
+                draft.status.incarnations.entry(index).or_insert(incarnation);
+            }
+            None => missing.push(index),
+        }
+    }
     if missing.is_empty() {
         return;
     }
@@ -52,7 +61,7 @@ fn replace(draft: &mut Draft<'_>, snapshot: &Snapshot, index: u32) {
     match build::pod::pod(job, snapshot, index, incarnation) {
         Ok(pod) => {
             draft.actions.push(Action::CreatePod(Box::new(pod)));
-            draft.look_again(super::draft::SOON);
+            draft.look_again(super::draft::WATCHED);
         }
         Err(message) => draft.trouble(reasons::INVALID_SPEC, message),
     }
@@ -76,7 +85,7 @@ fn ensure_snapshot(draft: &mut Draft<'_>, snapshot: &Snapshot) {
     let job = &draft.observed.job;
     if !draft.observed.snapshots.iter().any(|known| known.revision == snapshot.revision) {
         let object = build::config_map::snapshot(job, &snapshot.revision, &snapshot.spec, &draft.observed.default_image);
-        draft.actions.push(Action::ApplyConfigMap(Box::new(object)));
+        draft.actions.push(Action::CreateConfigMap(Box::new(object)));
     }
     // It cannot be seen whether it is there: Secrets are only ever created.
     if !draft.actions.iter().any(|action| matches!(action, Action::CreateToken(_))) {
@@ -88,10 +97,10 @@ fn ensure_snapshot(draft: &mut Draft<'_>, snapshot: &Snapshot) {
 pub(super) fn ensure_surroundings(draft: &mut Draft<'_>) {
     let job = &draft.observed.job;
     if !draft.observed.service {
-        draft.actions.push(Action::ApplyService(Box::new(build::service::service(job))));
+        draft.actions.push(Action::CreateService(Box::new(build::service::service(job))));
     }
     if !draft.observed.budget {
-        draft.actions.push(Action::ApplyPdb(Box::new(build::pdb::budget(job))));
+        draft.actions.push(Action::CreatePdb(Box::new(build::pdb::budget(job))));
     }
 }
 

@@ -135,7 +135,7 @@ fn heal_old(draft: &mut Draft<'_>, plan: &Plan<'_>) {
 /// Says what the new pods wait for; takes the new run back when that is of no use.
 fn wait_for_pods(draft: &mut Draft<'_>, plan: &Plan<'_>) {
     let reason = if draft.is_active() { reasons::PREPARING } else { reasons::DEPLOYING };
-    draft.progress(reason, format!("the pods of revision {} start", plan.run.revision));
+    draft.waits(reason, format!("the pods of revision {} start", plan.run.revision));
     let worst = worst(draft, plan);
     let Some(rollout) = draft.status.rollout.clone() else { return };
     let age = draft.age(&rollout.since);

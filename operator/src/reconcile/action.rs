@@ -16,13 +16,13 @@ pub enum Action {
     /// Takes it away: the job may go.
     RemoveFinalizer,
     /// Creates the snapshot of a revision; that it exists is success (it is immutable).
-    ApplyConfigMap(Box<ConfigMap>),
+    CreateConfigMap(Box<ConfigMap>),
     /// Creates the job's token; `apply` puts the data in. That it exists is success.
     CreateToken(Box<Secret>),
-    /// Applies the Service.
-    ApplyService(Box<Service>),
-    /// Applies the disruption budget.
-    ApplyPdb(Box<PodDisruptionBudget>),
+    /// Creates the Service; that it exists is success.
+    CreateService(Box<Service>),
+    /// Creates the disruption budget; that it exists is success.
+    CreatePdb(Box<PodDisruptionBudget>),
     /// Creates a pod; that it exists is success.
     CreatePod(Box<Pod>),
     /// Deletes a pod, if it is still the one that was seen.
@@ -94,10 +94,10 @@ impl Action {
         match self {
             Self::AddFinalizer => "AddFinalizer",
             Self::RemoveFinalizer => "RemoveFinalizer",
-            Self::ApplyConfigMap(_) => "ApplyConfigMap",
+            Self::CreateConfigMap(_) => "CreateConfigMap",
             Self::CreateToken(_) => "CreateToken",
-            Self::ApplyService(_) => "ApplyService",
-            Self::ApplyPdb(_) => "ApplyPdb",
+            Self::CreateService(_) => "CreateService",
+            Self::CreatePdb(_) => "CreatePdb",
             Self::CreatePod(_) => "CreatePod",
             Self::DeletePod { .. } => "DeletePod",
             Self::DeleteConfigMap(_) => "DeleteConfigMap",
@@ -118,17 +118,17 @@ impl Action {
             Self::WriteSavepoint { .. } => 1,
             Self::Assign { .. } | Self::Stop { .. } | Self::Savepoint { .. } => 2,
             Self::DeletePod { .. } | Self::DeleteConfigMap(_) | Self::DeleteSavepoint(_) => 3,
-            Self::ApplyConfigMap(_) | Self::CreateToken(_) => 4,
+            Self::CreateConfigMap(_) | Self::CreateToken(_) => 4,
             Self::CreateSavepoint { .. } => 5,
             Self::CreatePod(_) => 6,
-            Self::ApplyService(_) | Self::ApplyPdb(_) => 7,
+            Self::CreateService(_) | Self::CreatePdb(_) => 7,
             Self::RemoveFinalizer => 8,
         }
     }
 
     /// Whether it makes an object that no other of its rank relies on: such actions may run at the same time.
     pub fn makes(&self) -> bool {
-        matches!(self, Self::ApplyConfigMap(_) | Self::CreateToken(_) | Self::CreatePod(_) | Self::ApplyService(_) | Self::ApplyPdb(_))
+        matches!(self, Self::CreateConfigMap(_) | Self::CreateToken(_) | Self::CreatePod(_) | Self::CreateService(_) | Self::CreatePdb(_))
     }
 
     /// Whether it acts on a running job: at most one of these in a decision.

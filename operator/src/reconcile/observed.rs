@@ -35,6 +35,8 @@ pub struct Observed {
     pub refusals: Vec<Refusal>,
     /// The image of workers whose job names none.
     pub default_image: String,
+    /// Whether this process looks at the job for the first time.
+    pub first_look: bool,
 }
 
 /// Who a job is.

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Time on the process's monotonic clock, from any fixed start.
 pub type Moment = Duration;
 
+/// So many of those that were asked for first run before one of the others does.
+pub const FIRST_IN_A_ROW: usize = 8;
+
 #[derive(Debug, Default)]
 struct Slot {
     ready: Option<Moment>,
@@ -28,6 +31,9 @@ impl Slot {
 #[derive(Debug)]
 pub struct Queue<K> {
     slots: BTreeMap<K, Slot>,
+    first: VecDeque<K>,
+    /// How many of `first` ran since one of `ready` did.
+    in_a_row: usize,
     ready: VecDeque<K>,
     due: BTreeSet<(Moment, K)>,
     running: usize,
@@ -35,13 +41,22 @@ pub struct Queue<K> {
 
 impl<K> Default for Queue<K> {
     fn default() -> Self {
-        Self { slots: BTreeMap::new(), ready: VecDeque::new(), due: BTreeSet::new(), running: 0 }
+        Self { slots: BTreeMap::new(), first: VecDeque::new(), in_a_row: 0, ready: VecDeque::new(), due: BTreeSet::new(), running: 0 }
     }
 }
 
 impl<K: Ord + Clone> Queue<K> {
     /// Asks for a run as soon as possible.
     pub fn push(&mut self, key: K, now: Moment) {
+        self.ask(key, now, false);
+    }
+
+    /// Asks for a run before those that only [`Self::push`] asked for.
+    pub fn push_first(&mut self, key: K, now: Moment) {
+        self.ask(key, now, true);
+    }
+
+    fn ask(&mut self, key: K, now: Moment, first: bool) {
         let slot = self.slots.entry(key.clone()).or_default();
         if let Some(due) = slot.due.take() {
             self.due.remove(&(due, key.clone()));
@@ -50,7 +65,8 @@ impl<K: Ord + Clone> Queue<K> {
             slot.again = true;
         } else if slot.ready.is_none() {
             slot.ready = Some(now);
-            self.ready.push_back(key);
+            let queue = if first { &mut self.first } else { &mut self.ready };
+            queue.push_back(key);
         }
     }
 
@@ -77,12 +93,21 @@ impl<K: Ord + Clone> Queue<K> {
             }
             self.push(key, at);
         }
-        let key = self.ready.pop_front()?;
+        let key = self.next()?;
         let slot = self.slots.entry(key.clone()).or_default();
         slot.ready = None;
         slot.running = true;
         self.running += 1;
         Some(key)
+    }
+
+    fn next(&mut self) -> Option<K> {
+        if self.first.is_empty() || (self.in_a_row >= FIRST_IN_A_ROW && !self.ready.is_empty()) {
+            self.in_a_row = 0;
+            return self.ready.pop_front();
+        }
+        self.in_a_row += 1;
+        self.first.pop_front()
     }
 
     /// A run has ended; `again` is when the next one shall be, if nothing asks for it earlier.
@@ -107,7 +132,7 @@ impl<K: Ord + Clone> Queue<K> {
 
     /// Keys that could run now.
     pub fn depth(&self) -> usize {
-        self.ready.len()
+        self.first.len() + self.ready.len()
     }
 
     /// Keys that run.
@@ -117,7 +142,8 @@ impl<K: Ord + Clone> Queue<K> {
 
     /// Since when the oldest ready key has been waiting.
     pub fn oldest(&self) -> Option<Moment> {
-        self.ready.front().and_then(|key| self.slots.get(key)).and_then(|slot| slot.ready)
+        let fronts = [self.first.front(), self.ready.front()];
+        fronts.into_iter().flatten().filter_map(|key| self.slots.get(key)?.ready).min()
     }
 }
 
@@ -160,10 +186,24 @@ mod tests {
         assert_eq!(queue.pop(at(4)), Some("a"));
     }
 
+    #[test]
+    fn what_is_new_goes_first_and_holds_nobody_up_for_ever() {
+        let mut queue = Queue::default();
+        (0..3).for_each(|old| queue.push(old, at(0)));
+        (100..120).for_each(|new| queue.push_first(new, at(1)));
+        assert_eq!((queue.depth(), queue.oldest()), (23, Some(at(0))));
+        let order: Vec<i32> = std::iter::from_fn(|| queue.pop(at(2))).collect();
+        let mut expected: Vec<i32> = (100..120).collect();
+        for (nth, old) in (0..3).enumerate() {
+            expected.insert((FIRST_IN_A_ROW + (FIRST_IN_A_ROW + 1) * nth).min(expected.len()), old);
+        }
+        assert_eq!(order, expected);
+    }
+
     proptest! {
         #[test]
         fn every_request_leads_to_a_run_and_no_key_runs_twice_at_once(
-            steps in proptest::collection::vec((0_u8..4, 0_u8..3, 0_u64..20), 1..80),
+            steps in proptest::collection::vec((0_u8..5, 0_u8..3, 0_u64..20), 1..80),
         ) {
             let mut queue = Queue::default();
             let mut owed: BTreeSet<u8> = BTreeSet::new();
@@ -177,6 +217,7 @@ mod tests {
                         prop_assert!(running.insert(key));
                         owed.remove(&key);
                     },
+                    3 => { queue.push_first(key, now); owed.insert(key); }
                     _ => if running.remove(&key) { queue.done(&key, now, None); },
                 }
                 prop_assert_eq!(queue.running(), running.len());

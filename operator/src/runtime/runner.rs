@@ -71,6 +71,12 @@ impl<K: Ord + Clone> Work<K> {
         self.shared.wake.notify_one();
     }
 
+    /// Asks for a reconcile before all that are waiting, in bounds.
+    pub fn push_first(&self, key: K) {
+        self.with(|queue, now| queue.push_first(key, now));
+        self.shared.wake.notify_one();
+    }
+
     /// The loop turns, or has not begun yet.
     pub fn turned(&self) {
         self.shared.canary.send_replace(Instant::now());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
-use rheos_operator::io::cache::{Cache, Changed, Item, Key as Name};
+use rheos_operator::io::cache::{Cache, Changed, Fact, Item, Key as Name};
 use rheos_operator::io::operator::{Caches, Settings};
 use rheos_operator::io::token::MasterKey;
 use rheos_operator::io::{Operator, facts, savepoint, stream_job};
@@ -325,7 +325,15 @@ impl Harness {
         let role = &object["metadata"]["labels"]["rheos.dev/role"];
         let meta = || serde_json::from_value::<PartialObjectMeta>(object.clone()).unwrap();
         match key.plural {
-            "streamjobs" => self.put(&caches.jobs, facts::job_mark(meta()), deleted, listed, false),
+            "streamjobs" => {
+                let now = self.now();
+                for changed in apply(&caches.jobs, facts::job_mark(&meta().metadata), deleted, listed) {
+                    match changed.new {
+                        true => self.queue.push_first(Target::Job(changed.key), now),
+                        false => self.queue.push(Target::Job(changed.key), now),
+                    }
+                }
+            }
             "pods" if role == "disposal" => {
                 let pod = serde_json::from_value(object.clone()).unwrap();
                 for changed in apply(&caches.disposals, facts::disposal(&pod), deleted, listed) {
@@ -336,9 +344,9 @@ impl Harness {
                 let pod = serde_json::from_value(object.clone()).unwrap();
                 self.put(&caches.pods, facts::pod(&pod), deleted, listed, false);
             }
-            "configmaps" => self.put(&caches.config_maps, facts::owned(meta()), deleted, listed, false),
-            "services" => self.put(&caches.services, facts::owned(meta()), deleted, listed, false),
-            "poddisruptionbudgets" => self.put(&caches.budgets, facts::owned(meta()), deleted, listed, false),
+            "configmaps" => self.put(&caches.config_maps, facts::owned(&meta().metadata), deleted, listed, false),
+            "services" => self.put(&caches.services, facts::owned(&meta().metadata), deleted, listed, false),
+            "poddisruptionbudgets" => self.put(&caches.budgets, facts::owned(&meta().metadata), deleted, listed, false),
             "savepoints" => {
                 let item = facts::savepoint(serde_json::from_value(object.clone()).unwrap());
                 self.put(&caches.savepoints, item, deleted, listed, true);
@@ -347,7 +355,7 @@ impl Harness {
         }
     }
 
-    fn put<F: Clone + PartialEq>(&mut self, cache: &Cache<F>, item: Option<Item<F>>, deleted: bool, listed: bool, savepoint: bool) {
+    fn put<F: Fact>(&mut self, cache: &Cache<F>, item: Option<Item<F>>, deleted: bool, listed: bool, savepoint: bool) {
         let now = self.now();
         for changed in apply(cache, item, deleted, listed) {
             self.queue.push(Target::Job(changed.owner), now);
@@ -401,7 +409,7 @@ impl Harness {
     }
 }
 
-fn apply<F: Clone + PartialEq>(cache: &Cache<F>, item: Option<Item<F>>, deleted: bool, listed: bool) -> Vec<Changed> {
+fn apply<F: Fact>(cache: &Cache<F>, item: Option<Item<F>>, deleted: bool, listed: bool) -> Vec<Changed> {
     cache.apply(
         "",
         match (deleted, listed) {

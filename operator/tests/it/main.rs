@@ -14,5 +14,6 @@ mod leader;
 mod live;
 mod model;
 mod process;
+mod requests;
 mod sweep;
 mod world;

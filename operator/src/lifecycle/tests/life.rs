@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rheos_api::duration::DurationText;
 use rheos_api::savepoint::{Disposal, SavepointPhase, SavepointSpec};
-use rheos_api::status::Phase;
+use rheos_api::status::{Phase, StreamJobStatus};
 use rheos_api::stream_job::{DesiredState, Restore, RestoreFrom};
 
 use super::world::World;
 use crate::conditions::{self, reasons};
 use crate::labels;
-use crate::reconcile::{Action, Refusal};
+use crate::reconcile::{Action, Decision, Refusal};
 
 fn yes(reason: &str) -> (String, String) {
     ("True".to_owned(), reason.to_owned())
@@ -36,6 +36,26 @@ fn a_job_comes_to_run_and_then_nothing_is_done() {
     assert_eq!(world.store["u"].generation, 1);
     assert_eq!(world.done.iter().filter(|name| *name == "Assign").count(), 1);
     world.assert_at_rest();
+}
+
+#[test]
+fn a_new_job_gets_its_pods_before_anything_else_is_written_and_only_at_the_first_look() {
+    let mut world = World::new(|spec| spec.parallelism = 2);
+    let decision = world.reconcile();
+    let names = |decision: &Decision| decision.actions.iter().map(Action::name).collect::<Vec<_>>();
+    assert_eq!(names(&decision), ["CreateConfigMap", "CreateToken", "CreatePod", "CreatePod"]);
+    assert_eq!((decision.status, decision.requeue), (StreamJobStatus::default(), Some(Duration::ZERO)));
+    let pods = world.pods.clone();
+    let decision = world.reconcile();
+    assert_eq!(names(&decision), ["AddFinalizer", "CreateService", "CreatePdb"]);
+    assert_eq!(decision.status.phase, Phase::Deploying);
+    assert_eq!(world.names(), pods.keys().collect::<Vec<_>>());
+    // An operator that does not see the pods that were made makes the same ones, and writes the status first.
+    let mut blind = World::new(|spec| spec.parallelism = 2);
+    blind.first_look = false;
+    let decision = blind.reconcile();
+    assert!(names(&decision).contains(&"AddFinalizer") && decision.status.phase == Phase::Deploying);
+    assert_eq!(blind.names(), pods.keys().collect::<Vec<_>>());
 }
 
 #[test]

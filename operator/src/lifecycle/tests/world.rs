@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) savepoints_fail: bool,
     /// Whether the job hangs when it shall stop.
     pub(super) stops_hang: bool,
+    /// Whether the operator has not looked at the job before.
+    pub(super) first_look: bool,
     surroundings: (bool, bool),
     serial: u32,
 }
@@ -92,6 +94,7 @@ impl World {
             leave: 0,
             savepoints_fail: false,
             stops_hang: false,
+            first_look: true,
             surroundings: (false, false),
             serial: 0,
         }
@@ -126,6 +129,8 @@ impl World {
             savepoints: self.savepoints.values().cloned().collect(),
             refusals: self.refusals.clone(),
             default_image: "worker:1".into(),
+            // What was refused was heard by the process that looks again.
+            first_look: self.first_look && self.refusals.is_empty(),
         }
     }
 
@@ -147,6 +152,8 @@ impl World {
         let text = serde_json::to_string(&decision.status).unwrap();
         self.status = serde_json::from_str(&text).unwrap();
         assert_eq!(self.status, decision.status);
+        // Whoever comes after one that died looks for the first time.
+        self.first_look = steps != usize::MAX;
         self.events.extend(decision.events.clone());
         self.refusals.clear();
         for action in decision.actions.iter().take(steps - 1) {
@@ -166,9 +173,9 @@ impl World {
             Action::AddFinalizer => self.job.finalizer = true,
             Action::RemoveFinalizer => self.job.finalizer = false,
             Action::CreateToken(_) => {}
-            Action::ApplyService(_) => self.surroundings.0 = true,
-            Action::ApplyPdb(_) => self.surroundings.1 = true,
-            Action::ApplyConfigMap(map) => {
+            Action::CreateService(_) => self.surroundings.0 = true,
+            Action::CreatePdb(_) => self.surroundings.1 = true,
+            Action::CreateConfigMap(map) => {
                 let mut map = map.as_ref().clone();
                 map.metadata.uid = Some(self.uid());
                 let mut snapshot = build::config_map::read(&map).unwrap();
