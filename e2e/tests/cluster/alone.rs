@@ -9,7 +9,7 @@ use rheos_e2e::harness::watch::until_object;
 use rheos_e2e::harness::{JobSpec, install, scenario_alone};
 use serde_json::{Value, json};
 
-use crate::support::{completed, running, savepoint};
+use crate::support::{any_condition, completed, running, savepoint};
 
 /// A node that takes pods again when this goes, however the scenario ends.
 struct Drained(String);
@@ -173,8 +173,7 @@ fn a_job_that_is_deleted_while_the_store_is_away_says_so_and_goes_when_it_is_bac
         space.kubectl(&["delete", "streamjob", &job.name, "--wait=false"]);
         space
             .until_job(&job.name, "what it waits for to be told", |job| {
-                let told = |it: &Value| it["reason"] == "Deleting" && it["message"].to_string().contains("Savepoint");
-                job["status"]["conditions"].as_array()?.iter().any(told).then_some(())
+                any_condition(job, |it| it["reason"] == "Deleting" && it["message"].to_string().contains("Savepoint"))
             })
             .await;
         drop(away);

@@ -6,15 +6,13 @@ use rheos_e2e::harness::{JobSpec, Space, scenario};
 use rheos_e2e::oracle::{Difference, compare};
 use serde_json::{Value, json};
 
-use crate::support::running;
+use crate::support::{any_condition, edited, running};
 
 /// Waits until a condition that is not as it should be names `word`.
 async fn told(space: &Space, job: &str, word: &str) {
     space
         .until_job(job, &format!("a condition that names {word}"), |job| {
-            let names =
-                |condition: &Value| condition["reason"].to_string().contains(word) || condition["message"].to_string().contains(word);
-            job["status"]["conditions"].as_array()?.iter().any(names).then_some(())
+            any_condition(job, |it| it["reason"].to_string().contains(word) || it["message"].to_string().contains(word))
         })
         .await;
 }
@@ -110,8 +108,7 @@ fn an_upgrade_without_room_for_both_stops_the_old_pods_first() {
     scenario("no-room", async |space| {
         let (job, generation) = running(space, "squeezed", "hop", 90, &json!({})).await;
         space.kubectl(&["create", "quota", "tight", "--hard=pods=3"]);
-        let sql = job.sql(&space.name).replacen("CREATE VIEW bid AS", "-- an edit\nCREATE VIEW bid AS", 1);
-        space.submit(&job.clone().with(&json!({"sql": sql})));
+        space.submit(&edited(&job, space, "an edit"));
         space.until_event(&job.name, "MakingRoom").await;
         space.until_checkpoint(&job.name, generation + 1).await;
         space.until_pods(&job.name, "two pods", |pods| (pods.len() == 2).then_some(())).await;

@@ -13,6 +13,19 @@ pub(crate) async fn running(space: &Space, name: &str, shape: &str, seconds: u64
     (job, generation)
 }
 
+/// Whether one of a job's conditions is as asked.
+pub(crate) fn any_condition(job: &Value, wanted: impl Fn(&Value) -> bool) -> Option<()> {
+    job["status"]["conditions"].as_array()?.iter().any(wanted).then_some(())
+}
+
+/// The job with another text of its SQL, and so another revision, but the same operators and the same rows.
+pub(crate) fn edited(job: &JobSpec, space: &Space, word: &str) -> JobSpec {
+    const PLACE: &str = "CREATE VIEW bid AS";
+    let sql = job.sql(&space.name);
+    assert!(sql.contains(PLACE), "{sql}");
+    job.clone().with(&json!({"sql": sql.replacen(PLACE, &format!("-- {word}\n{PLACE}"), 1)}))
+}
+
 /// Asks for a savepoint.
 pub(crate) fn savepoint(space: &Space, name: &str, job: &str, disposal: &str) {
     space.apply(&json!({

@@ -4,6 +4,8 @@ use rheos_e2e::harness::output::fault_free;
 use rheos_e2e::harness::{JobSpec, scenario};
 use serde_json::{Value, json};
 
+use crate::support::{any_condition, edited};
+
 fn revision(job: &Value) -> Option<String> {
     job["status"]["revision"].as_str().map(str::to_owned)
 }
@@ -15,10 +17,7 @@ fn a_new_sql_keeps_the_state() {
         space.submit(&job);
         let generation = space.until_checkpoint(&job.name, 0).await;
         let before = revision(&space.job(&job.name));
-        // Another text and revision, the same operators, so the same rows.
-        let edited = job.sql(&space.name).replacen("CREATE VIEW bid AS", "-- an edit\nCREATE VIEW bid AS", 1);
-        assert_ne!(edited, job.sql(&space.name));
-        space.submit(&job.clone().with(&json!({"sql": edited})));
+        space.submit(&edited(&job, space, "an edit"));
         space.until_checkpoint(&job.name, generation + 1).await;
         space.until_job(&job.name, "the new revision to be told", |job| (revision(job) != before).then_some(())).await;
         space.finishes_exactly(&job).await;
@@ -35,11 +34,8 @@ fn an_image_that_does_not_exist_is_rolled_back() {
         space.submit(&job.clone().with(&json!({"worker": {"image": "rheos.dev/no-such-image:none"}})));
         space
             .until_job(&job.name, "the roll-back to be told", |job| {
-                let told = job["status"]["conditions"]
-                    .as_array()?
-                    .iter()
-                    .any(|condition| condition["type"] == "Degraded" && condition["reason"] == "RolledBack");
-                (told && revision(job) == before && job["status"]["phase"] == "Running").then_some(())
+                any_condition(job, |it| it["type"] == "Degraded" && it["reason"] == "RolledBack")?;
+                (revision(job) == before && job["status"]["phase"] == "Running").then_some(())
             })
             .await;
         space.until_checkpoint(&job.name, generation).await;
@@ -54,8 +50,7 @@ fn twenty_edits_in_a_second_end_with_the_last() {
         space.submit(&job);
         space.until_checkpoint(&job.name, 0).await;
         for edit in 0..20 {
-            let sql = job.sql(&space.name).replacen("CREATE VIEW bid AS", &format!("-- edit {edit}\nCREATE VIEW bid AS"), 1);
-            space.submit(&job.clone().with(&json!({"sql": sql})));
+            space.submit(&edited(&job, space, &format!("edit {edit}")));
         }
         space.submit(&job);
         space.until_phase(&job.name, "Running").await;
@@ -72,12 +67,7 @@ fn an_incompatible_change_is_refused_while_the_old_job_runs_on() {
         let expected = fault_free(job.shape, job.events).await;
         let other = job.sql(&space.name).replace("MAX(price)", "COUNT(DISTINCT price)");
         space.submit(&job.clone().with(&json!({"sql": other})));
-        space
-            .until_job(&job.name, "the refusal", |job| {
-                let conditions = job["status"]["conditions"].as_array()?;
-                conditions.iter().any(|it| it["type"] == "Degraded" && it["status"] == "True").then_some(())
-            })
-            .await;
+        space.until_job(&job.name, "the refusal", |job| any_condition(job, |it| it["type"] == "Degraded" && it["status"] == "True")).await;
         space.submit(&job);
         space.until_checkpoint(&job.name, generation).await;
         space.until_phase(&job.name, "Finished").await;
