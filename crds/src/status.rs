@@ -92,6 +92,9 @@ pub struct StreamJobStatus {
     /// Why the last one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_restart: Option<RestartStatus>,
+    /// When the newest restarts of this revision were, at most three, the oldest first, RFC 3339.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_restarts: Vec<String>,
     /// Workers.
     #[serde(default)]
     pub parallelism: ParallelismStatus,

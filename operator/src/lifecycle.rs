@@ -21,6 +21,7 @@ mod pods;
 mod problems;
 mod report;
 mod rest;
+mod restarts;
 mod rollout;
 mod savepoints;
 mod schedule;
@@ -58,6 +59,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
     savepoints::decide(&mut draft);
     report::refusals(&mut draft);
+    restarts::say(&mut draft);
     report::report(&mut draft);
     first::pods_alone(observed, draft.finish())
 }

@@ -66,7 +66,9 @@ matchLabels:
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, delete]
-# The snapshot of each revision of a job (get, list, watch, create, delete), and the SQL that a job names (get).
+# The snapshot of each revision of a job (get, list, watch, create, delete), and the SQL that a job names: read (get), and
+# watched by metadata alone, so that an edit is taken within seconds (list, watch). Rights cannot be bound to the names in
+# specs; the watch is one over all, and of other ConfigMaps nothing is read or kept.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, delete]

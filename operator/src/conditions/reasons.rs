@@ -105,6 +105,8 @@ pub const COORDINATOR_REFUSES: &str = "CoordinatorRefuses";
 
 /// An engine was lost; the next generation starts.
 pub const RESTARTING: &str = "Restarting";
+/// The job restarts again and again: it works between restarts and comes to little.
+pub const RESTART_LOOP: &str = "RestartLoop";
 /// A store or server refuses the credentials; they are read again, with growing pauses, until they are right.
 pub const ACCESS_DENIED: &str = "AccessDenied";
 /// The job was given up: storage, brokers or the network stayed away.

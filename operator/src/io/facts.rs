@@ -84,7 +84,8 @@ pub fn time(time: Option<&Time>) -> Option<Timestamp> {
     time.map(|time| time.0)
 }
 
-fn key(metadata: &ObjectMeta) -> Option<Key> {
+/// Where an object is.
+pub fn key(metadata: &ObjectMeta) -> Option<Key> {
     Some(Key::new(metadata.namespace.clone()?, metadata.name.clone()?))
 }
 

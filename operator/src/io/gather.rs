@@ -33,7 +33,7 @@ pub enum Gathered {
         observed: Box<Observed>,
         /// What a write has to name.
         read: Read,
-        /// Whether its SQL is in a ConfigMap that is not watched.
+        /// Whether its SQL is in a ConfigMap.
         sql_from: bool,
         /// Who it is, for events.
         about: Box<k8s_openapi::api::core::v1::ObjectReference>,
@@ -105,6 +105,8 @@ fn identity(key: &Key, job: &StreamJob) -> Identity {
 /// The spec with its SQL in place, checked.
 async fn wanted<W: Workers>(operator: &Operator<W>, key: &Key, job: &StreamJob) -> Result<Wanted, Error> {
     let mut manifest = rheos_api::StreamJob::from(job);
+    let source = job.spec.sql_from.as_ref().map(|from| from.config_map_key_ref.name.as_str());
+    operator.sources.note(key, source);
     if let Some(from) = manifest.spec.sql_from.clone().filter(|_| manifest.spec.sql.is_none()) {
         let (name, field) = (&from.config_map_key_ref.name, &from.config_map_key_ref.key);
         let api: Api<ConfigMap> = Api::namespaced(operator.client.clone(), &key.namespace);

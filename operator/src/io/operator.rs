@@ -12,6 +12,7 @@ use super::cache::{Cache, Key};
 use super::events::Events;
 use super::facts::{JobMark, OwnedFacts};
 use super::snapshots::Snapshots;
+use super::sources::Sources;
 use crate::lifecycle::disposal::DisposalPod;
 use crate::reconcile::{Answer, PodFacts, Refusal, SavepointFacts};
 use crate::runtime::leader::Leadership;
@@ -174,6 +175,8 @@ pub struct Operator<W> {
     pub caches: Caches,
     /// Revisions that were read.
     pub snapshots: Snapshots,
+    /// Whose SQL is in which ConfigMap.
+    pub sources: Sources,
     /// What pods answered.
     pub views: Views,
     /// What was refused.
@@ -211,6 +214,7 @@ impl<W> Operator<W> {
             workers,
             caches: Caches::default(),
             snapshots: Snapshots::default(),
+            sources: Sources::default(),
             views: Views::default(),
             refusals: Refusals::default(),
             leadership,

@@ -18,7 +18,7 @@ use crate::runtime::runner::Next;
 
 /// A job is looked at this often even if nothing ever wakes us: no state without a timer.
 pub const RESYNC: Duration = Duration::from_secs(600);
-/// A job whose SQL is in a ConfigMap of its author is looked at this often: those ConfigMaps are not watched.
+/// A job whose SQL is in a ConfigMap of its author is looked at this often, should the watch of those have missed an edit.
 pub const SQL_RESYNC: Duration = Duration::from_secs(60);
 /// The longest pause before something that was refused is tried again.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(15);
@@ -34,6 +34,7 @@ pub async fn reconcile<W: Workers>(operator: &Operator<W>, followers: Option<&Fo
         Gathered::Job { observed, read, sql_from, about } => (observed, read, sql_from, about),
         Gathered::Gone => {
             operator.phases.note(&operator.metrics, key, None, now);
+            operator.sources.note(key, None);
             if let Some(followers) = followers {
                 followers.follow(key, "", &[]);
             }

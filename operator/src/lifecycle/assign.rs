@@ -114,6 +114,9 @@ fn tell(draft: &mut Draft<'_>, told: &Told<'_>, members: &[&PodFacts], restore: 
     let known = draft.observed.pods.iter().filter_map(PodFacts::view).filter_map(|view| view.assignment).max().unwrap_or(0);
     let version = draft.status.assignment.max(known).saturating_add(1);
     let mut assignment = content(told, members, restore);
+    if draft.status.revision.as_ref() != Some(&told.run.revision) {
+        draft.status.recent_restarts.clear();
+    }
     draft.status.assignment = version;
     draft.status.revision = Some(told.run.revision.clone());
     draft.status.assigned = Some(Assigned {

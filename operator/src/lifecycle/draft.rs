@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rheos_api::ValidatedJob;
 use rheos_api::rollout::{Assigned, AssignedState};
 use rheos_api::status::{Pending, Phase, StreamJobStatus};
-use rheos_control_api::{JobView, OUT_OF_MEMORY};
+use rheos_control_api::JobView;
 
 use crate::conditions::{self, reasons};
 use crate::reconcile::action::Target;
@@ -83,7 +83,8 @@ impl<'a> Draft<'a> {
             // One of them began because it was told to.
             let planned = i64::from((seen + 1..=generation).contains(&moved));
             if generation - seen > planned {
-                self.restarted(generation - seen - planned, cause.unwrap_or_else(|| "an engine was lost".to_owned()));
+                let cause = cause.unwrap_or_else(|| "an engine was lost".to_owned());
+                super::restarts::count(self, generation - seen - planned, cause);
             }
         }
         if stable && self.status.stable.as_ref() != Some(&run) {
@@ -109,26 +110,6 @@ impl<'a> Draft<'a> {
         let snapshot = self.observed.snapshots.iter().find(|snapshot| snapshot.revision == revision);
         let nonce = snapshot.and_then(|snapshot| snapshot.spec.restore.as_ref()).map_or(0, |restore| restore.nonce);
         before.max(nonce)
-    }
-
-    fn restarted(&mut self, times: i64, cause: String) {
-        self.status.restarts = self.status.restarts.saturating_add(times);
-        let revision = self.assigned().map(|assigned| assigned.run.revision.clone()).unwrap_or_default();
-        // An end that was told before is not the cause of this restart.
-        let told = self.status.last_restart.as_ref().and_then(|last| time::read(&last.time));
-        let fresh =
-            |pod: &&PodFacts| pod.revision == revision && (told.is_none() || pod.container.ended_at.is_none_or(|at| Some(at) >= told));
-        let killed = self.observed.pods.iter().filter(fresh).find_map(super::problems::end_of);
-        let engine = if cause.contains(OUT_OF_MEMORY) { reasons::OOM_KILLED } else { reasons::RESTARTING };
-        let (reason, message) = killed.map_or((engine, cause), |note| (note.reason, note.message));
-        self.note_restart(reason, message.clone());
-        self.event(EventKind::Warning, reason, format!("the job restarted from its last checkpoint: {message}"));
-    }
-
-    /// Writes down why the last restart was.
-    pub(super) fn note_restart(&mut self, reason: &'static str, message: String) {
-        let time = self.now_text();
-        self.status.last_restart = Some(rheos_api::status::RestartStatus { time, reason: reason.to_owned(), message });
     }
 
     /// What the coordinator was last told.

@@ -76,7 +76,7 @@ fn lost(draft: &mut Draft<'_>, pod: &PodFacts) {
         (None, _) => super::problems::end_of(pod).map_or((reasons::POD_LOST, pod.phase.clone()), |note| (note.reason, note.message)),
     };
     let message = format!("pod {} is replaced: {why}", pod.name);
-    draft.note_restart(reason, message.clone());
+    super::restarts::note(draft, reason, message.clone());
     draft.event(EventKind::Warning, reason, message);
 }
 

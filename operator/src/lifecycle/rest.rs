@@ -50,7 +50,7 @@ fn leave(draft: &mut Draft<'_>) -> bool {
 pub(super) fn fails(draft: &mut Draft<'_>) -> bool {
     let Some(failure) = draft.view().and_then(failure) else { return false };
     let reason = reasons::of_failure(&failure.kind);
-    let message = say(failure);
+    let message = say(draft, failure);
     draft.status.phase = Phase::Failed;
     draft.status.finished_at = Some(draft.now_text());
     draft.status.rollout = None;
@@ -83,11 +83,16 @@ pub(super) fn decide(draft: &mut Draft<'_>, plan: &Plan<'_>) {
 /// The failure stays in the condition when the pods that could tell it are gone.
 fn say_why(draft: &mut Draft<'_>) {
     match draft.view().and_then(failure) {
-        Some(failure) => draft.trouble(reasons::of_failure(&failure.kind), say(failure)),
+        Some(failure) => {
+            let message = say(draft, failure);
+            draft.trouble(reasons::of_failure(&failure.kind), message);
+        }
         None => draft.keep_trouble(),
     }
 }
 
-fn say(failure: &rheos_control_api::Failure) -> String {
-    format!("{failure}; edit the spec to start the job again")
+fn say(draft: &Draft<'_>, failure: &rheos_control_api::Failure) -> String {
+    let job = &draft.observed.job;
+    let restart = format!("kubectl streamjob restart {} -n {}", job.name, job.namespace);
+    format!("{failure}; any edit of the spec starts the job again from its last checkpoint, and so does: {restart}")
 }

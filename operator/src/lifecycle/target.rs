@@ -12,7 +12,7 @@ use crate::diff;
 use crate::lifecycle::Draft;
 use crate::reconcile::{Snapshot, Wanted};
 
-/// How long to wait for a ConfigMap before it is looked for again; it is not watched.
+/// How long to wait for a ConfigMap before it is looked for again, should the watch not tell of it.
 const SQL_AGAIN: Duration = Duration::from_secs(10);
 
 /// What shall be.

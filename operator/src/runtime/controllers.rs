@@ -58,7 +58,7 @@ pub async fn run<W: Workers>(
     stopped: watch::Receiver<bool>,
 ) {
     let metrics = Arc::clone(&operator.metrics);
-    let watches = Watches::start(&operator.client, &scopes, &operator.caches, &works, &metrics);
+    let watches = Watches::start(&operator, &scopes, &works);
     let (workers, views) = (Arc::clone(&operator.workers), operator.views.clone());
     let followers = Arc::new(Followers::new(workers, views, works.jobs.clone(), Arc::clone(&metrics)));
     let mut stopping = stopped.clone();

@@ -109,6 +109,25 @@ async fn a_job_runs_and_what_others_take_away_comes_back_also_after_watches_were
 }
 
 #[tokio::test]
+async fn an_edit_of_the_sql_in_a_config_map_is_taken_before_anybody_looks_again() {
+    let live = Live::start(Leadership::always(), &[""]);
+    let sql = |sink: &str| json!(format!("CREATE TABLE a (x INT) WITH ('connector' = 'datagen'); INSERT INTO {sink} SELECT x FROM a;"));
+    let script = Key::new("configmaps", "default", "script");
+    live.server.state().create(&script, json!({"data": {"sql": sql("b")}})).unwrap();
+    live.job("default", "j", &json!({"sqlFrom": {"configMapKeyRef": {"name": "script", "key": "sql"}}}));
+    let stable = |state: &State| {
+        let status = status(state, "default", "j");
+        (runs(state, "j", 1) && status.get("rollout").is_none()).then(|| status["stable"]["revision"].clone())
+    };
+    live.until("it is stable", |state| stable(state).is_some()).await;
+    let before = stable(&live.server.state());
+    assert!(PATIENCE < rheos_operator::io::stream_job::SQL_RESYNC, "the watch, and no look by time");
+    live.server.state().edit(&script, |map| map["data"]["sql"] = sql("c"));
+    live.until("another revision is stable", |state| stable(state).is_some_and(|now| Some(now) != before)).await;
+    live.end().await;
+}
+
+#[tokio::test]
 async fn a_malformed_object_harms_nobody_and_is_told() {
     let live = Live::start(Leadership::always(), &[""]);
     live.job("default", "poisoned", &json!({"sql": 5, "parallelism": {"a": []}}));

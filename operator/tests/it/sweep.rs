@@ -177,7 +177,7 @@ fn normalised(all: &Harness) -> BTreeMap<String, Value> {
 }
 
 fn clean(value: &Value, uids: &BTreeMap<String, String>) -> Value {
-    const LEFT_OUT: [&str; 14] = [
+    const LEFT_OUT: [&str; 15] = [
         "resourceVersion",
         "creationTimestamp",
         "generation",
@@ -192,6 +192,7 @@ fn clean(value: &Value, uids: &BTreeMap<String, String>) -> Value {
         "podIP",
         "token",
         "observedGeneration",
+        "recentRestarts",
     ];
     match value {
         Value::Object(fields) => {

@@ -65,6 +65,10 @@ fn of_reason(reason: &str, command: &dyn Fn(&str) -> String) -> Vec<String> {
         reasons::CRASH_LOOP | reasons::CONTAINER_START | reasons::RESTARTING => {
             vec![format!("see how the worker ended: {} --previous", command("logs"))]
         }
+        reasons::RESTART_LOOP => vec![
+            format!("see what the worker says: {}", command("logs")),
+            "check what the message names: brokers, databases and storage have to be reachable from the pods".into(),
+        ],
         reasons::CONTAINER_CONFIG => one("create the Secret or the key that is missing: kubectl get secrets -n {ns}"),
         reasons::OOM_KILLED => one("raise spec.worker.resources.limits.memory, or give the job more workers"),
         reasons::UNSCHEDULABLE => one("make room: fewer requests in spec.worker.resources, fewer workers, or more nodes"),

@@ -1,5 +1,6 @@
 //! Starting, running, resting, ending.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,11 +8,14 @@ use rheos_api::duration::DurationText;
 use rheos_api::savepoint::{Disposal, SavepointPhase, SavepointSpec};
 use rheos_api::status::{Phase, StreamJobStatus};
 use rheos_api::stream_job::{DesiredState, Restore, RestoreFrom};
+use rheos_control_api::Failure;
 
+use super::super::restarts;
 use super::world::World;
 use crate::conditions::{self, reasons};
 use crate::labels;
 use crate::reconcile::{Action, Decision, Refusal};
+use crate::time;
 
 fn yes(reason: &str) -> (String, String) {
     ("True".to_owned(), reason.to_owned())
@@ -136,6 +140,55 @@ fn an_engine_that_restarts_in_place_needs_no_new_pod() {
     world.until_running();
     assert_eq!(world.names(), [name.as_str()]);
     assert_eq!((world.status.restarts, world.status.assignment), (1, 1));
+}
+
+#[test]
+fn a_job_that_restarts_again_and_again_says_so_until_it_has_been_quiet() {
+    let mut world = World::new(|_| {});
+    world.until_running();
+    let name = world.names()[0].to_owned();
+    let restart = |world: &mut World| {
+        world.pods.get_mut(&name).unwrap().restart();
+        world.until_running();
+        world.tick(30);
+        world.reconcile();
+    };
+    for _ in 1..restarts::LOOP_RESTARTS {
+        restart(&mut world);
+        assert_eq!(world.condition(conditions::DEGRADED), no(reasons::HEALTHY));
+    }
+    let third_last = Timestamp::from_str(&world.status.recent_restarts[0]).unwrap();
+    for _ in 0..3 {
+        restart(&mut world);
+        assert_eq!(world.condition(conditions::DEGRADED), yes(reasons::RESTART_LOOP));
+        assert_eq!(world.condition(conditions::READY), yes(reasons::RUNNING), "rows flow meanwhile");
+    }
+    assert_eq!(world.status.recent_restarts.len(), restarts::LOOP_RESTARTS);
+    assert_eq!(world.events.iter().filter(|event| event.reason == reasons::RESTART_LOOP).count(), 1);
+    world.until("it is well again", |world| world.condition(conditions::DEGRADED) == no(reasons::HEALTHY));
+    assert!(time::since(third_last, world.now) >= restarts::LOOP_WINDOW, "not before");
+    world.assert_at_rest();
+    // Restarts that are far apart are none.
+    for _ in 0..4 {
+        world.tick(400);
+        restart(&mut world);
+        assert_eq!(world.condition(conditions::DEGRADED), no(reasons::HEALTHY));
+    }
+}
+
+#[test]
+fn a_new_revision_does_not_answer_for_the_restarts_of_the_old_one() {
+    let mut world = World::new(|_| {});
+    world.until_running();
+    for _ in 0..restarts::LOOP_RESTARTS {
+        let name = world.names()[0].to_owned();
+        world.pods.get_mut(&name).unwrap().restart();
+        world.until_running();
+    }
+    assert_eq!(world.condition(conditions::DEGRADED), yes(reasons::RESTART_LOOP));
+    world.edit(|spec| spec.sql = Some("SELECT 2".into()));
+    world.until_running();
+    assert_eq!(world.condition(conditions::DEGRADED), no(reasons::HEALTHY));
 }
 
 #[test]
@@ -271,9 +324,32 @@ fn a_job_that_fails_for_good_says_why_and_starts_again_when_edited() {
     world.tick(3600);
     world.until("no pods", |world| world.pods.is_empty());
     assert_eq!(world.condition(conditions::DEGRADED), yes(reasons::BAD_STATE), "the cause outlives the pods");
+    let message = conditions::get(&world.status.conditions, conditions::DEGRADED).unwrap().message.clone();
+    assert!(message.contains("kubectl streamjob restart q5 -n ns"), "{message}");
     world.assert_at_rest();
     world.edit(|spec| spec.sql = Some("SELECT 2".into()));
     world.until_running();
+    assert_eq!(world.condition(conditions::DEGRADED), no(reasons::HEALTHY));
+}
+
+#[test]
+fn a_failed_job_goes_on_from_its_last_checkpoint_when_its_restart_is_asked_for() {
+    let mut world = World::new(|_| {});
+    world.until_running();
+    let (name, place) = (world.names()[0].to_owned(), world.store["u"].clone());
+    let view = world.pods.get_mut(&name).unwrap().view.as_mut().unwrap();
+    view.state = Phase::Failed;
+    view.failure = Some(Failure { kind: "transient failure".into(), place: "bid".into(), message: "no broker answers".into() });
+    world.until("the failure", |world| world.status.phase == Phase::Failed);
+    assert_eq!(world.condition(conditions::DEGRADED), yes(reasons::TRANSIENT_FAILURE));
+    world.assert_at_rest();
+    // What `kubectl streamjob restart` writes.
+    let annotations = serde_json::json!({"metadata": {"annotations": {"rheos.dev/restarted-at": "now"}}});
+    world.edit(|spec| spec.worker.pod_template = annotations.as_object().cloned());
+    world.until_running();
+    assert!(!world.names().contains(&name.as_str()), "new pods read anew what was corrected beside the spec");
+    let now = &world.store["u"];
+    assert!(now.generation > place.generation && now.epoch > place.epoch, "{now:?} after {place:?}");
     assert_eq!(world.condition(conditions::DEGRADED), no(reasons::HEALTHY));
 }
 

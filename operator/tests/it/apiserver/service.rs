@@ -254,9 +254,15 @@ impl Select {
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
             && self.labels.split(',').filter(|term| !term.is_empty()).all(|term| match term.split_once('=') {
                 Some((label, value)) => labels[label] == json!(value.trim_start_matches('=')),
-                None => labels.get(term).is_some(),
+                None => match term.strip_prefix('!') {
+                    Some(label) => labels.get(label).is_none(),
+                    None => labels.get(term).is_some(),
+                },
             })
-            && self.fields.split(',').filter(|term| !term.is_empty()).all(|term| term == format!("metadata.name={}", key.name))
+            && self.fields.split(',').filter(|term| !term.is_empty()).all(|term| match term.strip_prefix("metadata.name!=") {
+                Some(name) => name != key.name,
+                None => term == format!("metadata.name={}", key.name),
+            })
     }
 }
 
