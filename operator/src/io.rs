@@ -13,8 +13,8 @@ pub mod events;
 pub mod facts;
 pub mod followers;
 pub mod gather;
+mod objects;
 pub mod operator;
-
 pub mod savepoint;
 pub mod snapshots;
 pub mod sources;

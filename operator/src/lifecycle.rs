@@ -25,6 +25,7 @@ mod restarts;
 mod rollout;
 mod savepoints;
 mod schedule;
+mod stop;
 mod suspend;
 mod target;
 

@@ -1,9 +1,8 @@
 //! [io] Executes the actions of a decision in their order, and decides nothing. Objects that do not rely on each other are
 //! made at the same time.
 //!
-//! Creating what exists and deleting what is gone are successes. What the apiserver or a coordinator refuses is an observed
-//! fact for the next decision, not an error: repeating it would not help. Deletes and writes carry the uid and resource
-//! version that were seen. Before each action the lease is looked at. What was made or changed is known to the caches from
+//! What the apiserver or a coordinator refuses is an observed fact for the next decision, not an error: repeating it would
+//! not help. Before each action the lease is looked at. What was made or changed is known to the caches from
 //! the reply on, so that no reconcile is for the sake of our own writes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,37 +10,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::PartialObjectMeta;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use rheos_api::kube::{Savepoint, StreamJob};
-use rheos_api::savepoint::SavepointStatus;
-use rheos_api::{API_VERSION, SAVEPOINT_KIND};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use rheos_control_api::JobView;
 use tracing::{Instrument, info_span};
 
 use super::cache::{Cache, Fact, Item, Key};
 use super::error::Error;
 use super::facts;
+use super::objects::{self, Done, Object};
 use super::operator::Operator;
 use super::status::Read;
 use super::workers::{Call, CallError, Target, Workers};
 use crate::build::secret::TOKEN_KEY;
-use crate::labels::{FIELD_MANAGER, FINALIZER};
 use crate::reconcile::action;
 use crate::reconcile::{Action, Answer, Observed, Refusal};
 use crate::runtime::metrics::ActionLabels;
-use rheos_control_api::JobView;
-
-/// How an action ended that did not fail.
-pub(super) enum Done {
-    /// It is as it was asked for.
-    Yes,
-    /// It was refused.
-    Refused(Refusal),
-}
 
 /// Objects made at the same time for one job.
 const MADE_AT_ONCE: usize = 8;
@@ -90,11 +74,7 @@ impl<W: Workers> Execute<'_, W> {
 
     async fn counted(&self, action: &Action) -> Result<Done, Error> {
         let outcome = self.one(action).instrument(info_span!("action", action = action.name())).await;
-        let result = match &outcome {
-            Ok(Done::Yes) => "ok",
-            Ok(Done::Refused(_)) => "refused",
-            Err(_) => "error",
-        };
+        let result = objects::word(&outcome);
         self.operator.metrics.actions.get_or_create(&ActionLabels { action: action.name(), result }).inc();
         tracing::debug!(job = %self.key, action = action.name(), result, "action");
         outcome
@@ -136,28 +116,24 @@ impl<W: Workers> Execute<'_, W> {
                     Err(error) => refused_call(name, &target, error),
                 }
             }
-            Action::CreateSavepoint { name: savepoint, object } => {
-                let what = || format!("creating Savepoint {}/{savepoint}", self.key.namespace);
+            Action::CreateSavepoint { object, .. } => {
                 let object: Savepoint =
                     serde_json::from_value((**object).clone()).map_err(|source| Error::Encode { what: "the Savepoint", source })?;
-                let made = self.api::<Savepoint>().create(&PostParams::default(), &object).await;
-                outcome(name, savepoint, exists_is_fine(made.map(drop)), what())
+                Ok(self.create(name, &object).await?.0)
             }
-            Action::WriteSavepoint { target, status } => self.savepoint_status(name, target, status).await,
+            Action::WriteSavepoint { target, status } => {
+                let namespace = &self.key.namespace;
+                let written = objects::write_status::<Savepoint>(&self.operator.client, namespace, target, status).await;
+                let what = format!("writing the status of Savepoint {namespace}/{}", target.name);
+                objects::judge(name, &target.name, objects::gone_is_fine(written.map(drop)), what)
+            }
         }
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        Api::namespaced(self.operator.client.clone(), &self.key.namespace)
     }
 
     async fn finalizer(&self, name: &'static str, wanted: bool) -> Result<Done, Error> {
         let writing = self.operator.caches.jobs.writing(self.key.clone());
-        let (done, written) = finalizer(self.api::<StreamJob>(), &self.key, self.read, name, wanted).await?;
-        self.note(writing.end(written.and_then(|job| facts::job_mark(&job.metadata))));
+        let (done, written) = objects::finalizer::<StreamJob>(&self.operator.client, &self.key, self.read, name, wanted).await?;
+        self.note(writing.end(written.as_ref().and_then(facts::job_mark)));
         Ok(done)
     }
 
@@ -166,37 +142,25 @@ impl<W: Workers> Execute<'_, W> {
     }
 
     /// Creates an object that a cache knows; that it exists is success.
-    async fn make<K, F: Fact>(
+    async fn make<K: Object, F: Fact>(
         &self,
         name: &'static str,
         object: &K,
         cache: &Cache<F>,
         item: impl FnOnce(&K) -> Option<Item<F>>,
-    ) -> Result<Done, Error>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
-        K: std::fmt::Debug,
-    {
+    ) -> Result<Done, Error> {
         let writing = cache.writing(Key::new(&self.key.namespace, object.name_any()));
         let (done, made) = self.create(name, object).await?;
         self.note(writing.end(made.as_ref().and_then(item)));
         Ok(done)
     }
 
-    /// Creates an object; that it exists is success. As it is now, if it was made.
-    async fn create<K>(&self, name: &'static str, object: &K) -> Result<(Done, Option<K>), Error>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Serialize + DeserializeOwned,
-        K: std::fmt::Debug,
-    {
-        let named = object.name_any();
-        let (made, outcome_of) = apart(self.api::<K>().create(&self.params(), object).await);
-        let what = format!("creating {} {}/{named}", K::kind(&()), self.key.namespace);
-        Ok((outcome(name, &named, exists_is_fine(outcome_of), what)?, made))
+    async fn create<K: Object>(&self, name: &'static str, object: &K) -> Result<(Done, Option<K>), Error> {
+        objects::create(&self.operator.client, &self.key.namespace, name, object).await
     }
 
-    fn params(&self) -> PostParams {
-        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    async fn delete<K: Object>(&self, name: &'static str, target: &action::Target, grace: Option<u32>) -> Result<Done, Error> {
+        objects::delete::<K>(&self.operator.client, &self.key.namespace, name, target, grace).await
     }
 
     async fn token(&self, name: &'static str, secret: &Secret) -> Result<Done, Error> {
@@ -204,32 +168,6 @@ impl<W: Workers> Execute<'_, W> {
         let text = self.operator.key.token_text(&job.namespace, &job.name, &job.uid);
         let data = [(TOKEN_KEY.to_owned(), ByteString(text.into_bytes()))].into();
         Ok(self.create(name, &Secret { data: Some(data), ..secret.clone() }).await?.0)
-    }
-
-    async fn delete<K>(&self, name: &'static str, target: &action::Target, grace: Option<u32>) -> Result<Done, Error>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned,
-        K: std::fmt::Debug,
-    {
-        let preconditions = Preconditions { uid: Some(target.uid.clone()), resource_version: Some(target.resource_version.clone()) };
-        let params = DeleteParams { grace_period_seconds: grace, ..DeleteParams::background() };
-        let deleted = self.api::<K>().delete(&target.name, &params.preconditions(preconditions)).await;
-        let what = format!("deleting {} {}/{}", K::kind(&()), self.key.namespace, target.name);
-        outcome(name, &target.name, gone_is_fine(deleted.map(drop)), what)
-    }
-
-    async fn savepoint_status(&self, name: &'static str, target: &action::Target, status: &SavepointStatus) -> Result<Done, Error> {
-        let body = json!({
-            "apiVersion": API_VERSION,
-            "kind": SAVEPOINT_KIND,
-            "metadata": {"name": target.name, "uid": target.uid, "resourceVersion": target.resource_version},
-            "status": status,
-        });
-        let api: Api<PartialObjectMeta<Savepoint>> = self.api();
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written = api.patch_status(&target.name, &params, &Patch::Apply(&body)).await;
-        let what = format!("writing the status of Savepoint {}/{}", self.key.namespace, target.name);
-        outcome(name, &target.name, gone_is_fine(written.map(drop)), what)
     }
 
     fn target(&self, pod: &str, address: std::net::IpAddr) -> Target {
@@ -249,41 +187,6 @@ impl<W: Workers> Execute<'_, W> {
     }
 }
 
-/// Puts our finalizer on an object that was read, or takes it away; those of others stay. The object after it, if it is
-/// there.
-pub(super) async fn finalizer<K>(
-    api: Api<K>,
-    key: &Key,
-    read: &Read,
-    action: &'static str,
-    wanted: bool,
-) -> Result<(Done, Option<PartialObjectMeta<K>>), Error>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let mut finalizers = read.finalizers.clone();
-    finalizers.retain(|finalizer| finalizer != FINALIZER);
-    if wanted {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let patch = json!({"metadata": {
-        "uid": read.uid,
-        "resourceVersion": read.resource_version,
-        "finalizers": finalizers,
-    }});
-    let (object, written) = apart(api.patch_metadata(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await);
-    let written = if wanted { written } else { gone_is_fine(written) };
-    Ok((outcome(action, &key.name, written, format!("changing the finalizers of {} {key}", K::kind(&())))?, object))
-}
-
-/// What came back, and whether it did.
-fn apart<T>(outcome: Result<T, kube::Error>) -> (Option<T>, Result<(), kube::Error>) {
-    match outcome {
-        Ok(value) => (Some(value), Ok(())),
-        Err(error) => (None, Err(error)),
-    }
-}
-
 fn refused_call(action: &'static str, target: &Target, error: CallError) -> Result<Done, Error> {
     match error {
         CallError::Refused { status, message } => Ok(Done::Refused(Refusal {
@@ -294,35 +197,5 @@ fn refused_call(action: &'static str, target: &Target, error: CallError) -> Resu
             message: facts::cut(message),
         })),
         CallError::Silent(message) => Err(Error::Worker { what: format!("{action} of pod {}", target.pod), message }),
-    }
-}
-
-pub(super) fn exists_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
-    match outcome {
-        Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => Ok(()),
-        other => other,
-    }
-}
-
-pub(super) fn gone_is_fine(outcome: Result<(), kube::Error>) -> Result<(), kube::Error> {
-    match outcome {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other,
-    }
-}
-
-/// What the apiserver will refuse again, however often it is asked: quota and policies (403), rules of the schema (400,
-/// 422). All else is worth a retry.
-pub(super) fn outcome(action: &'static str, object: &str, written: Result<(), kube::Error>, what: String) -> Result<Done, Error> {
-    match written {
-        Ok(()) => Ok(Done::Yes),
-        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Ok(Done::Refused(Refusal {
-            action,
-            object: object.to_owned(),
-            code: status.code,
-            reason: status.reason.clone(),
-            message: facts::cut(status.message.clone()),
-        })),
-        Err(error) => Err(Error::api(what)(error)),
     }
 }

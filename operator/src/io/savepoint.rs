@@ -1,26 +1,18 @@
 //! [io] One reconcile of a Savepoint: its finalizer and the deletion of its data. How it is taken is its job's matter.
 
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::PartialObjectMeta;
+use k8s_openapi::api::core::v1::Pod;
 use kube::core::error_boundary::DeserializeGuard;
 use kube::{Api, Resource, ResourceExt};
 use rheos_api::kube::{Savepoint, StreamJob};
-use rheos_api::savepoint::{Disposal, SavepointStatus};
-use rheos_api::{API_VERSION, SAVEPOINT_KIND};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use rheos_api::savepoint::Disposal;
 
-use super::apply::{Done, exists_is_fine, finalizer, gone_is_fine, outcome};
 use super::cache::Key;
 use super::error::Error;
 use super::facts;
+use super::objects::{self, Done};
 use super::operator::Operator;
 use super::status::Read;
 use super::stream_job::{REFUSED_PAUSE, RESYNC};
-use crate::labels::FIELD_MANAGER;
 use crate::lifecycle::disposal::{self, SavepointAction, SavepointObserved};
 use crate::reconcile::{Refusal, SavepointFacts};
 use crate::runtime::backoff;
@@ -54,7 +46,8 @@ pub async fn reconcile<W>(operator: &Operator<W>, key: &Key) -> Result<Next, Err
     };
     let decision = disposal::decide(&observed, (operator.clock)());
     if decision.status != observed.savepoint.status {
-        read = write_status(operator, key, &read, &decision.status).await?;
+        let written = objects::write_status::<Savepoint>(&operator.client, &key.namespace, &read.target(key), &decision.status).await;
+        read.resource_version = written.map_err(Error::api(format!("writing the status of Savepoint {key}")))?;
     }
     let outcome = apply(operator, key, &read, &decision.actions).await;
     operator.events.publish(&about, &decision.events).await;
@@ -87,63 +80,21 @@ fn refers(job: &StreamJob, savepoint: &SavepointFacts) -> bool {
     by_spec || rollout.and_then(|rollout| rollout.savepoint.as_ref()) == Some(&savepoint.name)
 }
 
-async fn write_status<W>(operator: &Operator<W>, key: &Key, read: &Read, status: &SavepointStatus) -> Result<Read, Error> {
-    let body = json!({
-        "apiVersion": API_VERSION,
-        "kind": SAVEPOINT_KIND,
-        "metadata": {"name": key.name, "uid": read.uid, "resourceVersion": read.resource_version},
-        "status": status,
-    });
-    let api: Api<PartialObjectMeta<Savepoint>> = Api::namespaced(operator.client.clone(), &key.namespace);
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let what = || format!("writing the status of Savepoint {key}");
-    let written = api.patch_status(&key.name, &params, &Patch::Apply(&body)).await.map_err(Error::api(what()))?;
-    Ok(Read { resource_version: written.metadata.resource_version.unwrap_or_default(), ..read.clone() })
-}
-
 async fn apply<W>(operator: &Operator<W>, key: &Key, read: &Read, actions: &[SavepointAction]) -> Result<Vec<Refusal>, Error> {
+    let (client, namespace) = (&operator.client, &key.namespace);
     for action in actions {
-        let savepoints: Api<Savepoint> = Api::namespaced(operator.client.clone(), &key.namespace);
-        let (name, done) = match action {
-            SavepointAction::AddFinalizer => {
-                ("AddFinalizer", finalizer(savepoints, key, read, "AddFinalizer", true).await.map(|(done, _)| done))
-            }
-            SavepointAction::RemoveFinalizer => {
-                ("RemoveFinalizer", finalizer(savepoints, key, read, "RemoveFinalizer", false).await.map(|(done, _)| done))
-            }
-            SavepointAction::ApplyConfigMap(map) => ("ApplyConfigMap", create::<W, ConfigMap>(operator, key, "ApplyConfigMap", map).await),
-            SavepointAction::CreateDisposalPod(pod) => {
-                ("CreateDisposalPod", create::<W, Pod>(operator, key, "CreateDisposalPod", pod).await)
-            }
-            SavepointAction::DeletePod(target) => {
-                let api: Api<Pod> = Api::namespaced(operator.client.clone(), &key.namespace);
-                let preconditions =
-                    Preconditions { uid: Some(target.uid.clone()), resource_version: Some(target.resource_version.clone()) };
-                let params = DeleteParams::background().preconditions(preconditions);
-                let deleted = gone_is_fine(api.delete(&target.name, &params).await.map(drop));
-                ("DeletePod", outcome("DeletePod", &target.name, deleted, format!("deleting pod {}", target.name)))
-            }
+        let name = action.name();
+        let done = match action {
+            SavepointAction::AddFinalizer => objects::finalizer::<Savepoint>(client, key, read, name, true).await.map(|(done, _)| done),
+            SavepointAction::RemoveFinalizer => objects::finalizer::<Savepoint>(client, key, read, name, false).await.map(|(done, _)| done),
+            SavepointAction::CreateConfigMap(map) => objects::create(client, namespace, name, map.as_ref()).await.map(|(done, _)| done),
+            SavepointAction::CreateDisposalPod(pod) => objects::create(client, namespace, name, pod.as_ref()).await.map(|(done, _)| done),
+            SavepointAction::DeletePod(target) => objects::delete::<Pod>(client, namespace, name, target, None).await,
         };
-        let result = match &done {
-            Ok(Done::Yes) => "ok",
-            Ok(Done::Refused(_)) => "refused",
-            Err(_) => "error",
-        };
-        operator.metrics.actions.get_or_create(&ActionLabels { action: name, result }).inc();
+        operator.metrics.actions.get_or_create(&ActionLabels { action: name, result: objects::word(&done) }).inc();
         if let Done::Refused(refusal) = done? {
             return Ok(vec![refusal]);
         }
     }
     Ok(Vec::new())
-}
-
-async fn create<W, K>(operator: &Operator<W>, key: &Key, action: &'static str, object: &K) -> Result<Done, Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
-{
-    let api: Api<K> = Api::namespaced(operator.client.clone(), &key.namespace);
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let named = object.name_any();
-    let made = exists_is_fine(api.create(&params, object).await.map(drop));
-    outcome(action, &named, made, format!("creating {} {}/{named}", K::kind(&()), key.namespace))
 }

@@ -1,14 +1,13 @@
 //! [io] Writes the status of a job, if it has changed and if the job is still the one that was read.
 
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
+use rheos_api::StreamJobStatus;
 use rheos_api::kube::StreamJob;
-use rheos_api::{API_VERSION, KIND, StreamJobStatus};
-use serde_json::json;
 
 use super::cache::Key;
 use super::error::Error;
-use crate::labels::FIELD_MANAGER;
+use super::objects;
+use crate::reconcile::action::Target;
 
 /// What was read of a job, as far as a write has to name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +20,13 @@ pub struct Read {
     pub finalizers: Vec<String>,
 }
 
+impl Read {
+    /// What a write names of the object under `key`.
+    pub(super) fn target(&self, key: &Key) -> Target {
+        Target { name: key.name.clone(), uid: self.uid.clone(), resource_version: self.resource_version.clone() }
+    }
+}
+
 /// Writes `new` over `old` by server-side apply on the status subresource; nothing when they are equal. The job's resource
 /// version after it.
 ///
@@ -30,15 +36,7 @@ pub async fn write(client: &Client, job: &Key, read: &Read, old: &StreamJobStatu
     if old == new {
         return Ok(read.clone());
     }
-    let body = json!({
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": job.name, "uid": read.uid, "resourceVersion": read.resource_version},
-        "status": new,
-    });
-    let api: Api<kube::core::PartialObjectMeta<StreamJob>> = Api::namespaced(client.clone(), &job.namespace);
-    let params = PatchParams::apply(FIELD_MANAGER).force();
     let what = || format!("writing the status of {job}");
-    let written = api.patch_status(&job.name, &params, &Patch::Apply(&body)).await.map_err(Error::api(what()))?;
-    Ok(Read { resource_version: written.metadata.resource_version.unwrap_or_default(), ..read.clone() })
+    let written = objects::write_status::<StreamJob>(client, &job.namespace, &read.target(job), new).await;
+    Ok(Read { resource_version: written.map_err(Error::api(what()))?, ..read.clone() })
 }

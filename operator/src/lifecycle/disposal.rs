@@ -66,11 +66,24 @@ pub enum SavepointAction {
     /// Takes it away: the Savepoint may go.
     RemoveFinalizer,
     /// Creates what the pod reads; that it exists is success.
-    ApplyConfigMap(Box<ConfigMap>),
+    CreateConfigMap(Box<ConfigMap>),
     /// Creates the pod that deletes the data; that it exists is success.
     CreateDisposalPod(Box<Pod>),
     /// Deletes a pod that failed, so that another can be made.
     DeletePod(Target),
+}
+
+impl SavepointAction {
+    /// The action in one word, for metrics and [`Refusal`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AddFinalizer => "AddFinalizer",
+            Self::RemoveFinalizer => "RemoveFinalizer",
+            Self::CreateConfigMap(_) => "CreateConfigMap",
+            Self::CreateDisposalPod(_) => "CreateDisposalPod",
+            Self::DeletePod(_) => "DeletePod",
+        }
+    }
 }
 
 /// What shall be done about a Savepoint: `status` is written first.
@@ -164,7 +177,7 @@ fn dispose(observed: &SavepointObserved, decision: &mut SavepointDecision) {
     match build::disposal::pod(savepoint, &observed.namespace, &observed.default_image) {
         Ok(pod) => {
             let config_map = build::disposal::config_map(savepoint, &observed.namespace);
-            decision.actions.push(SavepointAction::ApplyConfigMap(Box::new(config_map)));
+            decision.actions.push(SavepointAction::CreateConfigMap(Box::new(config_map)));
             decision.actions.push(SavepointAction::CreateDisposalPod(Box::new(pod)));
             if let Some(refusal) = observed.refusals.first() {
                 decision.status.message = Some(format!("its data cannot be deleted: {}", refusal.message));
@@ -228,7 +241,7 @@ mod tests {
         let name = |action: &SavepointAction| match action {
             SavepointAction::AddFinalizer => "add",
             SavepointAction::RemoveFinalizer => "remove",
-            SavepointAction::ApplyConfigMap(_) => "map",
+            SavepointAction::CreateConfigMap(_) => "map",
             SavepointAction::CreateDisposalPod(_) => "pod",
             SavepointAction::DeletePod(_) => "delete",
         };

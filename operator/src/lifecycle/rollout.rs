@@ -10,29 +10,20 @@
 use std::time::Duration;
 
 use rheos_api::rollout::{AssignedState, Rejected, Rollout, RolloutKind, RolloutStage};
-use rheos_api::status::Phase;
 use rheos_api::stream_job::UpgradeMode;
 
 use super::assign::{self, Told};
 use super::draft::Note;
+use super::stop::{self, Stop};
 use super::target::Plan;
 use crate::build::assignment::members;
 use crate::conditions::reasons;
 use crate::lifecycle::{Draft, failure, pods, problems, report, rest, savepoints};
 use crate::reconcile::action::Target;
 use crate::reconcile::{Action, EventKind, PodFacts};
-use crate::time;
 
-/// Kind of the act in `status.pending`.
-pub(super) const STOP_KIND: &str = "Stop";
-/// Time beyond a checkpoint's own that a stop may take.
-const STOP_MARGIN: Duration = Duration::from_secs(60);
-/// How long a pod that was killed is waited for; the fence in the store holds off what still lives then.
-const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// How long room for the new pods beside the old ones is waited for.
 const ROOM_PATIENCE: Duration = Duration::from_secs(30);
-/// What a pod that is killed gets to end, seconds.
-const KILL_GRACE: u32 = 1;
 
 /// Goes one step on.
 pub(super) fn decide(draft: &mut Draft<'_>, plan: &Plan<'_>) {
@@ -206,7 +197,7 @@ fn halt(draft: &mut Draft<'_>, plan: &Plan<'_>) {
     if draft.is_active() {
         let since = draft.status.rollout.as_ref().map(|rollout| rollout.stage_since.clone()).unwrap_or_default();
         let stopped = match plan.kind {
-            RolloutKind::RollBack => kill(draft),
+            RolloutKind::RollBack => stop::kill(draft),
             _ => stop_in_time(draft, plan, &since),
         };
         match stopped {
@@ -232,11 +223,11 @@ fn stops_first(draft: &Draft<'_>) -> bool {
 
 fn stop_in_time(draft: &mut Draft<'_>, plan: &Plan<'_>, since: &str) -> Stop {
     // While nothing newer can be had, an old checkpoint is no reason to take away what may still make a fresh one.
-    if is_too_old(draft, plan) && draft.age(since) >= plan.settings.checkpoint.timeout + STOP_MARGIN {
+    if is_too_old(draft, plan) && draft.age(since) >= plan.settings.checkpoint.timeout + stop::MARGIN {
         too_old(draft, plan);
-        return ask(draft, Duration::MAX, since);
+        return stop::ask(draft, Duration::MAX, since);
     }
-    stop(draft, since, plan.settings.checkpoint.timeout)
+    stop::with_checkpoint(draft, since, plan.settings.checkpoint.timeout)
 }
 
 /// Tells the new pods to run.
@@ -349,57 +340,6 @@ fn take_back(draft: &mut Draft<'_>, plan: &Plan<'_>, why: &Note) {
     draft.trouble.clear();
     draft.trouble(reasons::ROLLED_BACK, format!("revision {} is taken back ({}: {})", plan.run.revision, why.reason, why.message));
     draft.look_again(Duration::ZERO);
-}
-
-/// How far a stop is.
-pub(super) enum Stop {
-    /// Under way.
-    Waits,
-    /// The job stopped with a checkpoint, or had nothing to save.
-    Clean,
-    /// It ended without.
-    Broken,
-}
-
-/// Stops what runs, with a checkpoint; takes its pods away when that lasts longer than a checkpoint may. Idempotent.
-pub(super) fn stop(draft: &mut Draft<'_>, since: &str, timeout: Duration) -> Stop {
-    ask(draft, timeout + STOP_MARGIN, since)
-}
-
-fn ask(draft: &mut Draft<'_>, limit: Duration, since: &str) -> Stop {
-    draft.pending(format!("stop-{}", draft.status.assignment), STOP_KIND);
-    let Some(leader) = draft.coordinator() else { return Stop::Broken };
-    match leader.view().map(|view| (view.state, view.assignment)) {
-        Some((Phase::Suspended | Phase::Finished, _)) => return Stop::Clean,
-        // It was never told to run, or has forgotten it.
-        Some((Phase::Failed, _) | (Phase::Created, None)) => return Stop::Broken,
-        _ => {}
-    }
-    if draft.age(since) >= limit {
-        draft.event(EventKind::Warning, reasons::STOP_TIMED_OUT, "the job did not stop in time; it goes on from its last checkpoint");
-        return kill(draft);
-    }
-    if let (Some(address), Some(view)) = (leader.address, leader.view())
-        && !view.stopping
-    {
-        draft.act(Action::Stop { pod: leader.name.clone(), address });
-    }
-    draft.look_at(since, limit);
-    Stop::Waits
-}
-
-/// Takes the pods of what runs away.
-fn kill(draft: &mut Draft<'_>) -> Stop {
-    let revision = draft.assigned().map(|assigned| assigned.run.revision.clone()).unwrap_or_default();
-    if draft.coordinator().and_then(PodFacts::view).is_some_and(|view| !assign::is_live(view.state)) {
-        return Stop::Broken;
-    }
-    let mut waits = false;
-    for pod in draft.observed.pods.iter().filter(|pod| pod.revision == revision) {
-        draft.delete_pod(pod, Some(KILL_GRACE));
-        waits |= pod.deleting_since.is_none_or(|since| time::since(since, draft.now) < KILL_LIMIT);
-    }
-    if waits { Stop::Waits } else { Stop::Broken }
 }
 
 /// Removes what the change, or the lack of one, does not need.

@@ -3,7 +3,7 @@
 use rheos_api::rollout::AssignedState;
 use rheos_api::status::Phase;
 
-use super::rollout::{Stop, stop};
+use super::stop::{self, Stop};
 use crate::conditions::reasons;
 use crate::lifecycle::{Draft, pods};
 use crate::reconcile::EventKind;
@@ -19,7 +19,7 @@ pub(super) fn decide(draft: &mut Draft<'_>) {
         let since = suspended_since(draft);
         let timeout = draft.wanted_job().map_or(std::time::Duration::from_secs(300), |job| job.checkpoint.timeout);
         let revision = draft.assigned().map(|assigned| assigned.run.revision.clone()).unwrap_or_default();
-        match stop(draft, &since, timeout) {
+        match stop::with_checkpoint(draft, &since, timeout) {
             Stop::Waits => {
                 draft.progress(reasons::STOPPING, "the job stops with a checkpoint");
                 // What takes the checkpoint is kept; what is lost is not made again.
@@ -41,5 +41,5 @@ pub(super) fn decide(draft: &mut Draft<'_>) {
 /// When suspension began: when the act that waits for it was written down.
 fn suspended_since(draft: &Draft<'_>) -> String {
     let pending = draft.observed.status.pending.as_ref();
-    pending.filter(|pending| pending.kind == super::rollout::STOP_KIND).map_or_else(|| draft.now_text(), |pending| pending.since.clone())
+    pending.filter(|pending| pending.kind == stop::KIND).map_or_else(|| draft.now_text(), |pending| pending.since.clone())
 }

@@ -2,5 +2,6 @@
 
 mod history;
 mod life;
+mod restarts;
 mod upgrades;
 mod world;

@@ -34,15 +34,15 @@ async fn requests(jobs: usize) -> Vec<String> {
 }
 
 /// The requests up to the last that `is_last` fits.
-fn until_last<'r>(requests: &'r [String], is_last: impl Fn(&String) -> bool) -> &'r [String] {
-    &requests[..=requests.iter().rposition(is_last).unwrap()]
+fn until_last(requests: &[String], is_last: impl Fn(&str) -> bool) -> &[String] {
+    &requests[..=requests.iter().rposition(|request| is_last(request)).unwrap()]
 }
 
-fn is_pod(request: &String) -> bool {
+fn is_pod(request: &str) -> bool {
     request.starts_with("POST pods/")
 }
 
-fn is_write(request: &String) -> bool {
+fn is_write(request: &str) -> bool {
     !request.starts_with("GET ")
 }
 

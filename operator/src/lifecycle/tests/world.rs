@@ -17,6 +17,16 @@ use crate::labels;
 use crate::lifecycle::decide;
 use crate::reconcile::*;
 
+/// A condition that is true for this reason.
+pub(super) fn yes(reason: &str) -> (String, String) {
+    ("True".to_owned(), reason.to_owned())
+}
+
+/// A condition that is false for this reason.
+pub(super) fn no(reason: &str) -> (String, String) {
+    ("False".to_owned(), reason.to_owned())
+}
+
 /// One job and its surroundings.
 pub(super) struct World {
     pub(super) now: Timestamp,
