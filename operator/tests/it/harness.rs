@@ -173,6 +173,15 @@ impl Harness {
         Err(format!("does not come to rest; last errors: {:?}", self.errors.iter().rev().take(3).collect::<Vec<_>>()))
     }
 
+    /// Runs while there is something to do at once; the rest of the world stands still.
+    pub(crate) async fn alone(&mut self) {
+        self.deliver();
+        while let Some(target) = self.queue.pop(self.now()) {
+            self.reconcile(target).await;
+            self.deliver();
+        }
+    }
+
     /// `times` reconciles of everything, by time alone. The writes that they made.
     pub(crate) async fn idle(&mut self, times: usize) -> Vec<String> {
         let before = self.server.faults.names().len();

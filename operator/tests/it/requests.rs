@@ -64,6 +64,18 @@ async fn a_job_costs_one_read_and_what_its_pods_need_until_they_are_there() {
 }
 
 #[tokio::test]
+async fn what_the_operator_writes_itself_is_no_reason_to_look_again() {
+    let mut all = Harness::new(ApiServer::default(), World::default(), START);
+    create(&all, "j");
+    all.alone().await;
+    let requests = all.server.requests();
+    // One look for the pods, one for status, finalizer, Service and budget; and that is all while nothing else moves.
+    assert_eq!(reads_and_writes(&requests), (2, 2 + WORKERS + 4), "{requests:#?}");
+    all.alone().await;
+    assert_eq!(all.server.requests(), requests);
+}
+
+#[tokio::test]
 async fn new_jobs_get_their_pods_before_others_get_the_rest() {
     let all = requests(JOBS).await;
     let for_pods = until_last(&all, is_pod);
