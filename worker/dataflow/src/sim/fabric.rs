@@ -51,6 +51,8 @@ pub(super) struct NodeState {
     busy: bool,
     /// A tick was given and its end has not come.
     closing: bool,
+    /// The epoch that it closed last is to be the job's last: it reads nothing before the next one closes.
+    paused: bool,
     /// It left out a snapshot, and takes it one epoch later (a planted bug).
     pub(super) late: bool,
     rows_read: u64,
@@ -96,7 +98,17 @@ impl Fabric {
                     task.restore(import)?;
                 }
                 let is_source = cut.source.is_some();
-                nodes.push(NodeState { stage, worker, task, is_source, busy: true, closing: false, late: false, rows_read: 0 });
+                nodes.push(NodeState {
+                    stage,
+                    worker,
+                    task,
+                    is_source,
+                    busy: true,
+                    closing: false,
+                    paused: false,
+                    late: false,
+                    rows_read: 0,
+                });
             }
         }
         let queues = plan.channels.len() * (workers * workers) as usize;
@@ -136,7 +148,7 @@ impl Fabric {
             if node.busy {
                 moves.push(Move::Work(index));
             }
-            if reading && node.is_source && !node.closing && !self.dry {
+            if reading && node.is_source && !node.closing && !node.paused && !self.dry {
                 moves.push(Move::Read(index));
             }
             if !node.closing && self.complete(node) {
@@ -224,6 +236,7 @@ impl Fabric {
             }
             Work::Closed { epoch, mut snapshot } => {
                 node.closing = false;
+                node.paused = self.ticks.get(&epoch).is_some_and(|tick| tick.stop.is_some());
                 // The tick that it should have been taken at is the last one that asked for a checkpoint.
                 if let Some(snapshot) = snapshot.as_mut().filter(|_| self.late_snapshots)
                     && let Some((asked, _)) = self.ticks.range(..=epoch).rev().find(|(_, tick)| tick.checkpoint)

@@ -105,6 +105,19 @@ fn at_most_once_repeats_nothing_and_is_seen_to_lose() {
     assert!(lost.len() == Shape::ALL.len() && lost.values().all(|seeds| *seeds > 0), "{lost:?}");
 }
 
+#[test]
+fn stops_on_purpose_lose_nothing_at_most_once() {
+    let mut stops = 0;
+    for seed in 0..SEEDS / 2 {
+        let mut scenario = at_most_once(seed);
+        scenario.faults.iter_mut().for_each(|fault| (fault.point, fault.kind) = (Point::Anywhere, FaultKind::Suspend));
+        let (stopped, whole) = (run(&scenario).unwrap(), run(&Scenario { faults: Vec::new(), ..scenario.clone() }).unwrap());
+        assert_eq!(stopped.results, whole.results, "{scenario:?}");
+        stops += stopped.generations - 1;
+    }
+    assert!(stops >= SEEDS / 2, "only {stops} stops");
+}
+
 /// Each kind of state by itself: a change-log that fails could hide that windows repeat.
 #[test]
 fn sinks_behind_state_that_hold_nothing_back_or_commit_twice_are_seen_to_repeat() {
