@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rheos_control_api::Client;
 use rheos_control_api::view::JobView;
 use rheos_e2e::kafka::Broker;
 use rheos_e2e::oracle::{Difference, Multiset, compare};
 use rheos_e2e::random::Random;
 use rheos_e2e::shapes::{Settings, manifest};
-use rheos_e2e::worker::{Job, signal};
+use rheos_e2e::worker::{Job, Run, signal};
 
 use super::{Feed, PARTITIONS, broker, filter_into, filtered, finish, orders, rows, until};
 use crate::block_on;
@@ -24,6 +25,19 @@ const NEXT_KILL_MS: u64 = 400;
 /// Messages lie in the client for a while, so that kills meet some that the brokers have not acknowledged.
 const LINGER: &str = "'properties.linger.ms' = '100'";
 
+/// Kills engines of a run of so many workers, one after the other, each when all run.
+pub(crate) async fn kill_engines(run: &mut Run, client: &Client, workers: usize, kills: u64, random: &mut Random) {
+    for kill in 0..kills {
+        let all_run =
+            |job: &JobView| job.restarts.count >= kill && job.workers.len() == workers && job.workers.iter().all(|worker| worker.running);
+        let view = run.until_job(client, "all engines running", all_run).await;
+        // A moment that no condition describes.
+        tokio::time::sleep(Duration::from_millis(random.below(NEXT_KILL_MS))).await;
+        let victim = &view.workers[random.below(workers as u64) as usize];
+        assert!(signal(victim.pid.expect("a process id"), "KILL"), "kill {kill}: the engine had ended\n{}", run.log());
+    }
+}
+
 /// Runs a job that reads the topic `{name}-in`, until [`ORDERS`], through the kills. The last tenth of the orders was written when all
 /// engines were well again.
 pub(crate) async fn killed(broker: &Broker, name: &str, delivery: &str, checkpoint_ms: u32, sql: &str) {
@@ -36,17 +50,7 @@ pub(crate) async fn killed(broker: &Broker, name: &str, delivery: &str, checkpoi
     let mut run = job.start();
     let client = run.client().await;
     let mut random = Random(u64::from(checkpoint_ms) + delivery.len() as u64);
-    for kill in 0..KILLS {
-        let view = run
-            .until_job(&client, "all engines running", |job| {
-                job.restarts.count >= kill && job.workers.len() == 2 && job.workers.iter().all(|worker| worker.running)
-            })
-            .await;
-        // A moment that no condition describes.
-        tokio::time::sleep(Duration::from_millis(random.below(NEXT_KILL_MS))).await;
-        let victim = &view.workers[random.below(2) as usize];
-        assert!(signal(victim.pid.expect("a process id"), "KILL"), "kill {kill}: the engine had ended\n{}", run.log());
-    }
+    kill_engines(&mut run, &client, 2, KILLS, &mut random).await;
     let up = |job: &JobView| job.restarts.count >= KILLS && job.workers.iter().all(|worker| worker.running);
     run.until_job(&client, "all engines running after the last kill", up).await;
     let ends: Vec<Option<i64>> = broker.bounds(&from).values().map(|(_, end)| Some(*end)).collect();

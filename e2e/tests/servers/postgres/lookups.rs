@@ -6,10 +6,11 @@ use std::time::Duration;
 use rheos_e2e::postgres::Postgres;
 use rheos_e2e::random::Random;
 use rheos_e2e::shapes::{Settings, manifest};
-use rheos_e2e::worker::{Job, signal};
+use rheos_e2e::worker::Job;
 
 use super::{numbers, server};
 use crate::block_on;
+use crate::kafka::delivery::kill_engines;
 use crate::kafka::finish;
 
 /// The table that is asked: `c0` to `c29` have none, one or two rows; and what the orders are for the server.
@@ -69,16 +70,7 @@ fn joins_are_what_the_server_makes_of_them_through_kills() {
         let mut run = job.start();
         let client = run.client().await;
         let mut random = Random(7);
-        for kill in 0..KILLS {
-            let running = |job: &rheos_control_api::view::JobView| {
-                job.restarts.count >= kill && job.workers.len() == 2 && job.workers.iter().all(|worker| worker.running)
-            };
-            let view = run.until_job(&client, "all engines running", running).await;
-            // A moment that no condition describes.
-            tokio::time::sleep(Duration::from_millis(random.below(400))).await;
-            let victim = &view.workers[random.below(2) as usize];
-            assert!(signal(victim.pid.expect("a process id"), "KILL"), "kill {kill}: the engine had ended\n{}", run.log());
-        }
+        kill_engines(&mut run, &client, 2, KILLS, &mut random).await;
         finish(&mut run, KILLS).await;
         let found = differences(server, "lookup");
         assert!(found.is_empty(), "{} rows, {:?}\n{}", found.len(), &found[..found.len().min(5)], run.log());
