@@ -40,7 +40,7 @@ const NOT_PURE: &[&str] = &["::now(", "kube::Client", "tokio::", "std::fs", "std
 const TOP: &[&str] = &["Cargo.toml", "Cargo.lock", "README.md", "LICENSE", "operator", "worker", "charts", "crds", "e2e", "target"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().to_owned()
 }
 
 struct Package {

@@ -13,7 +13,7 @@ const NONE: &str = "no-option-of-anybody";
 
 /// The head of a module.
 fn page(module: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(format!("{module}.rs"));
+    let file = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("src").join(format!("{module}.rs"));
     let text = std::fs::read_to_string(&file).unwrap();
     text.lines().take_while(|line| line.starts_with("//!")).collect::<Vec<_>>().join("\n")
 }

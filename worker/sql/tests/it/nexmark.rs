@@ -10,7 +10,7 @@ use crate::support::explained;
 
 /// Source, views and query, with the placeholders of the table's name and numbers filled in.
 fn script(query: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/examples/nexmark");
+    let folder = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../crds/examples/nexmark");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let text = [read("source.sql"), read("views.sql"), read(&format!("{query}.sql"))].join("\n");
     text.replace("${NEXMARK_TABLE}", "datagen")
