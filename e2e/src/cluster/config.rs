@@ -247,6 +247,8 @@ maxPods: 250
 # The machine's memory and disk belong to others as well: only a real shortage evicts.
 evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}}
 imageGCHighThresholdPercent: 100
+# How often volumes are looked at; what they hold too much of evicts their pod.
+volumeStatsAggPeriod: 10s
 "#,
         ca = plan.pki("ca.crt").display(),
         cgroup = cgroup(index),
