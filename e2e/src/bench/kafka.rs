@@ -102,7 +102,8 @@ fn job(broker: &Broker, from: &str, to: &str, promise: &str, workers: u32, more:
 async fn throughput(broker: &Broker, promise: &str, workers: u32) -> String {
     let to = format!("throughput-{promise}-{workers}");
     broker.create_topic(&to, PARTITIONS, &[]).await;
-    let mut run = job(broker, "throughput-in", &to, promise, workers, ", 'scan.bounded.mode' = 'latest-offset'").start();
+    let job = job(broker, "throughput-in", &to, promise, workers, ", 'scan.bounded.mode' = 'latest-offset'");
+    let mut run = job.start();
     assert_eq!(run.wait().await, 0, "{}", run.log());
     let summary = run.summary();
     let of = |seconds: f64| amount(summary.rows_in as f64 / seconds);
