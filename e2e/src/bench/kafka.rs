@@ -87,9 +87,9 @@ fn query(broker: &Broker, from: &str, to: &str, source: &str, sink: &str) -> Str
     format!(
         "CREATE TABLE orders (id BIGINT, customer BIGINT, price BIGINT, sent BIGINT, channel STRING, url STRING) WITH ('connector' = 'kafka',
            'topic' = '{from}', 'properties.bootstrap.servers' = '{servers}', 'scan.startup.mode' = 'earliest-offset', 'format' = 'json'{source});
-         CREATE TABLE out (id BIGINT, price DOUBLE, sent BIGINT, url STRING) WITH ('connector' = 'kafka', 'topic' = '{to}',
+         CREATE TABLE dear (id BIGINT, price DOUBLE, sent BIGINT, url STRING) WITH ('connector' = 'kafka', 'topic' = '{to}',
            'properties.bootstrap.servers' = '{servers}', 'format' = 'json'{sink});
-         INSERT INTO out SELECT id, price * 0.908, sent, url FROM orders WHERE price >= 300;"
+         INSERT INTO dear SELECT id, price * 0.908, sent, url FROM orders WHERE price >= 300;"
     )
 }
 

@@ -64,8 +64,10 @@ fn run(libraries: &Path, slots: u32, sql: &str) -> Result<Cost, String> {
     let mut java = Command::new("java");
     java.args(OPENS.map(|package| format!("--add-opens=java.base/{package}=ALL-UNNAMED")));
     java.arg("--add-exports=java.base/sun.net.util=ALL-UNNAMED").arg(HEAP);
+    // Where it keeps what was typed.
+    java.arg(format!("-Duser.home={}", folder.path().display()));
     java.arg("-cp").arg(libraries.join("*")).args(["org.apache.flink.table.client.SqlClient", "embedded", "-f"]).arg(&file);
-    java.env("FLINK_CONF_DIR", folder.path()).env("HOME", folder.path()).stdin(Stdio::null());
+    java.env("FLINK_CONF_DIR", folder.path()).stdin(Stdio::null());
     let (since, before) = (Instant::now(), of_children()?);
     let output = java.output().map_err(|error| format!("java: {error}"))?;
     let cost = Cost { wall: since.elapsed().as_secs_f64(), processor: of_children()? - before };
