@@ -89,8 +89,8 @@ fn an_engine_without_memory_is_told_and_heals() {
 fn a_pod_that_its_node_evicts_is_replaced() {
     scenario("evicted", async |space| {
         let little = json!({"worker": {"resources": {"limits": {"ephemeral-storage": "64Mi"}}}});
-        // A kubelet looks at volumes once in a minute or two unless told otherwise: the job has to live longer than that.
-        let (job, generation) = running(space, "evicted", "hop", 150, &little).await;
+        // The job has to live until the kubelet looks at volumes: on the bare cluster every ten seconds, by default every minute.
+        let (job, generation) = running(space, "evicted", "hop", 90, &little).await;
         let pod = space.pod(&job.name, 1);
         space.kubectl(&["exec", &pod, "-c", "worker", "--", SEND, "fill", "/tmp/fill"]);
         space.until_event(&pod, "Evicted").await;
