@@ -7,6 +7,7 @@ pub mod bench;
 pub mod changes;
 pub mod chart;
 pub mod cluster;
+pub mod figures;
 pub mod flights;
 pub mod gateway;
 pub mod harness;

@@ -10,6 +10,8 @@ use rheos_control_api::view::JobView;
 use serde::Deserialize;
 use tokio::process::{Child, Command};
 
+use crate::random::Random;
+
 /// How long a condition may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a condition.
@@ -170,6 +172,31 @@ impl Run {
     /// Waits until the job looks as wanted.
     pub async fn until_job(&mut self, client: &Client, what: &str, wanted: impl Fn(&JobView) -> bool) -> JobView {
         self.until(what, async || client.job().await.ok().filter(|job| wanted(job))).await
+    }
+
+    /// Waits until the job has restarted so often, at least, and so many engines run.
+    pub async fn until_up(&mut self, client: &Client, restarts: u64, workers: usize) -> JobView {
+        let up = |job: &JobView| {
+            job.restarts.count >= restarts && job.workers.len() == workers && job.workers.iter().all(|worker| worker.running)
+        };
+        self.until_job(client, "all engines running", up).await
+    }
+
+    /// `kill -9` of one engine of a job that [is up](Self::until_up): which one, and when within `within_ms`, is chance.
+    ///
+    /// # Panics
+    /// When the engine has ended by then.
+    pub async fn kill_an_engine(&mut self, client: &Client, restarts: u64, workers: usize, within_ms: u64, random: &mut Random) {
+        let view = self.until_up(client, restarts, workers).await;
+        // A moment that no condition describes: before, within and after checkpoints.
+        tokio::time::sleep(Duration::from_millis(random.below(within_ms))).await;
+        let victim = &view.workers[random.below(workers as u64) as usize];
+        let pid = victim.pid.expect("a running engine has a process id");
+        assert!(
+            signal(pid, "KILL"),
+            "engine {pid} ended before its kill, after {restarts} restarts: the run was too short\n{}",
+            self.log()
+        );
     }
 
     /// Whether it still runs.

@@ -32,17 +32,7 @@ fn survives_engine_kills(name: &str, parallelism: u32, seed: u64) {
         let client = run.client().await;
         let mut random = Random(seed);
         for kill in 0..KILLS {
-            let view = run
-                .until_job(&client, "all engines running", |job| {
-                    job.restarts.count >= kill
-                        && job.workers.len() == parallelism as usize
-                        && job.workers.iter().all(|worker| worker.running)
-                })
-                .await;
-            random_moment(&mut random).await;
-            let victim = &view.workers[random.below(view.workers.len() as u64) as usize];
-            let pid = victim.pid.expect("a running engine has a process id");
-            assert!(signal(pid, "KILL"), "{name}: engine {pid} ended before its kill {kill}: the run was too short\n{}", run.log());
+            run.kill_an_engine(&client, kill, parallelism as usize, NEXT_KILL_MS, &mut random).await;
         }
         let code = run.wait().await;
         assert_eq!(code, 0, "{name}: the run failed\n{}", run.log());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rheos_control_api::Phase;
+use rheos_e2e::figures::Figures;
 use rheos_e2e::oracle::{Difference, compare};
 use rheos_e2e::pods::PodJob;
 use rheos_e2e::results::{Copy, Ended, follow};
@@ -297,8 +298,7 @@ fn a_client_that_does_not_read_is_cut_off_with_a_reason_and_others_go_on() {
         assert!(last.starts_with("{\"cut\":\"nothing was taken for 500 ms"), "{last}");
         assert!(response.chunk().await.expect("it goes on").is_some(), "the other one still reads");
         let metrics = http.get(format!("{base}/metrics")).send().await.expect("an answer").text().await.expect("text");
-        let figure =
-            |name: &str| metrics.lines().find(|line| line.starts_with(&format!("{name}{{")))?.rsplit(' ').next()?.parse::<f64>().ok();
+        let figure = |name: &str| Figures::parse(&metrics).of(name, "");
         assert_eq!(figure("rheos_results_clients_cut_off_total"), Some(1.0), "{metrics}");
         assert_eq!(figure("rheos_results_clients"), Some(1.0), "{metrics}");
         assert!(figure("rheos_results_sent_bytes_total") >= Some(bytes as f64), "{metrics}");

@@ -12,7 +12,7 @@ use rheos_e2e::oracle::{Difference, Multiset, compare, count, read_folder};
 use rheos_e2e::random::Random;
 use rheos_e2e::s3::{ACCESS_KEY, BUCKET, SECRET_KEY};
 use rheos_e2e::shapes::{Settings, manifest};
-use rheos_e2e::worker::{Job, Run, signal};
+use rheos_e2e::worker::{Job, Run};
 
 use self::feed::{Bucket, Feed, order};
 use crate::{block_on, s3};
@@ -105,19 +105,6 @@ async fn finish(run: &mut Run, feed: &mut Feed, bucket: &Bucket, expected: &Mult
     assert_eq!(run.wait().await, 0, "{}", run.log());
 }
 
-async fn kill_an_engine(run: &mut Run, kills: u64, random: &mut Random) {
-    let client = run.client().await;
-    let running = |job: &rheos_control_api::view::JobView| {
-        job.restarts.count >= kills && !job.workers.is_empty() && job.workers.iter().all(|worker| worker.running)
-    };
-    let view = run.until_job(&client, "all engines running", running).await;
-    // A moment that no condition describes: the kill has to come at a random time.
-    let moment = tokio::time::Instant::now() + Duration::from_millis(random.below(NEXT_KILL_MS));
-    tokio::time::sleep_until(moment).await;
-    let victim = &view.workers[random.below(view.workers.len() as u64) as usize];
-    assert!(signal(victim.pid.expect("a running engine has a process id"), "KILL"));
-}
-
 #[test]
 fn a_growing_folder_becomes_a_partitioned_one_through_kills_and_an_absence_of_the_server() {
     const ORDERS: i64 = 9_000;
@@ -129,10 +116,11 @@ fn a_growing_folder_becomes_a_partitioned_one_through_kills_and_an_absence_of_th
         let job = job("s3-to-s3", &gateway, BY_TIME, Settings { checkpoint_ms: 300, ..Settings::default() });
         let mut feed = Feed::new(&bucket, ORDERS);
         let mut run = job.start_with(&[], &environment());
+        let (client, workers) = (run.client().await, Settings::default().parallelism as usize);
         let mut random = Random(5);
         for kill in 0..KILLS {
             feed.until(ORDERS * (kill as i64 + 1) / (KILLS as i64 + 1)).await;
-            kill_an_engine(&mut run, kill, &mut random).await;
+            run.kill_an_engine(&client, kill, workers, NEXT_KILL_MS, &mut random).await;
             if kill == KILLS / 2 {
                 gateway.kill();
                 // Nothing else to wait for: the time is the fault.
@@ -241,10 +229,11 @@ fn at_least_once_loses_nothing_and_at_most_once_is_refused() {
         let job = of("AtLeastOnce");
         let mut feed = Feed::new(&bucket, ORDERS);
         let mut run = job.start_with(&[], &environment());
+        let (client, workers) = (run.client().await, Settings::default().parallelism as usize);
         let mut random = Random(7);
         for kill in 0..KILLS {
             feed.until(ORDERS * (kill as i64 + 1) / (KILLS as i64 + 1)).await;
-            kill_an_engine(&mut run, kill, &mut random).await;
+            run.kill_an_engine(&client, kill, workers, NEXT_KILL_MS, &mut random).await;
         }
         finish(&mut run, &mut feed, &bucket, &expected).await;
         let difference = compare(&expected, &seen(&bucket).await.0);

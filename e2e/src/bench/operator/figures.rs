@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::figures::Figures;
 use crate::harness::install::NAMESPACE;
 use crate::harness::kubectl::Forward;
 use crate::harness::operator::leader;
@@ -20,31 +21,7 @@ const QUIET: Duration = Duration::from_secs(4);
 /// How long it may take until it has nothing left to do.
 const QUIET_LIMIT: Duration = Duration::from_secs(300);
 
-/// Figures of one moment.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Figures {
-    samples: Vec<Sample>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Sample {
-    name: String,
-    labels: BTreeMap<String, String>,
-    value: f64,
-}
-
 impl Figures {
-    /// Reads the text format. Labels of ours hold neither quotes nor commas.
-    fn parse(text: &str) -> Self {
-        Self { samples: text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect() }
-    }
-
-    /// The metric of this name, and of this kind of object where it has one.
-    pub(super) fn of(&self, name: &str, kind: &str) -> Option<f64> {
-        let fits = |sample: &&Sample| sample.name == name && sample.labels.get("kind").is_none_or(|it| it == kind);
-        self.samples.iter().find(fits).map(|sample| sample.value)
-    }
-
     /// Resident memory, bytes.
     ///
     /// # Panics
@@ -56,7 +33,7 @@ impl Figures {
     /// Requests to the apiserver so far whose verb is among `verbs`, by verb and kind; those about the lease are left out.
     pub(super) fn requests(&self, verbs: &[&str]) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for sample in self.samples.iter().filter(|sample| sample.name == "rheos_operator_kubernetes_request_duration_seconds_count") {
+        for sample in self.all("rheos_operator_kubernetes_request_duration_seconds_count") {
             let label = |name: &str| sample.labels.get(name).map_or("", String::as_str);
             if verbs.contains(&label("verb")) && label("resource") != "leases" {
                 *counts.entry(format!("{} {}", label("verb"), label("resource"))).or_default() += sample.value as u64;
@@ -69,14 +46,6 @@ impl Figures {
     pub(super) fn writes(&self) -> BTreeMap<String, u64> {
         self.requests(&["CREATE", "UPDATE", "PATCH", "DELETE"])
     }
-}
-
-fn sample(line: &str) -> Option<Sample> {
-    let (series, value) = line.rsplit_once(' ')?;
-    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-    let pairs = labels.trim_end_matches('}').split(',').filter_map(|pair| pair.split_once('='));
-    let labels = pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned())).collect();
-    Some(Sample { name: name.to_owned(), labels, value: value.parse().ok()? })
 }
 
 /// The operator's pod that leads.

@@ -9,9 +9,10 @@ use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::figures::{Figures, Leader};
+use super::figures::Leader;
 use super::{Print, row, time};
 use crate::bench::table::percentile;
+use crate::figures::Figures;
 use crate::harness::operator::NoOperator;
 use crate::harness::watch::until;
 use crate::harness::{JobSpec, Space};

@@ -1,15 +1,13 @@
 //! The three promises, each shown: one job, fifty kills of its engines at random moments; here from Kafka to Kafka.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rheos_control_api::Client;
-use rheos_control_api::view::JobView;
 use rheos_e2e::kafka::Broker;
 use rheos_e2e::oracle::{Difference, Multiset, compare};
 use rheos_e2e::random::Random;
 use rheos_e2e::shapes::{Settings, manifest};
-use rheos_e2e::worker::{Job, Run, signal};
+use rheos_e2e::worker::{Job, Run};
 
 use super::{Feed, PARTITIONS, broker, filter_into, filtered, finish, orders, rows, until};
 use crate::block_on;
@@ -28,13 +26,7 @@ const LINGER: &str = "'properties.linger.ms' = '100'";
 /// Kills engines of a run of so many workers, one after the other, each when all run.
 pub(crate) async fn kill_engines(run: &mut Run, client: &Client, workers: usize, kills: u64, random: &mut Random) {
     for kill in 0..kills {
-        let all_run =
-            |job: &JobView| job.restarts.count >= kill && job.workers.len() == workers && job.workers.iter().all(|worker| worker.running);
-        let view = run.until_job(client, "all engines running", all_run).await;
-        // A moment that no condition describes.
-        tokio::time::sleep(Duration::from_millis(random.below(NEXT_KILL_MS))).await;
-        let victim = &view.workers[random.below(workers as u64) as usize];
-        assert!(signal(victim.pid.expect("a process id"), "KILL"), "kill {kill}: the engine had ended\n{}", run.log());
+        run.kill_an_engine(client, kill, workers, NEXT_KILL_MS, random).await;
     }
 }
 
@@ -51,8 +43,7 @@ pub(crate) async fn killed(broker: &Broker, name: &str, delivery: &str, checkpoi
     let client = run.client().await;
     let mut random = Random(u64::from(checkpoint_ms) + delivery.len() as u64);
     kill_engines(&mut run, &client, 2, KILLS, &mut random).await;
-    let up = |job: &JobView| job.restarts.count >= KILLS && job.workers.iter().all(|worker| worker.running);
-    run.until_job(&client, "all engines running after the last kill", up).await;
+    run.until_up(&client, KILLS, 2).await;
     let ends: Vec<Option<i64>> = broker.bounds(&from).values().map(|(_, end)| Some(*end)).collect();
     let read = || broker.committed(&format!("{from}-job"), &from, PARTITIONS).into_values().zip(&ends).all(|(at, end)| at > *end);
     run.until("a checkpoint of newer orders of each partition", async || read().then_some(())).await;
